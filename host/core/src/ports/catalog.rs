@@ -1,0 +1,65 @@
+//! The catalog port: components by digest, workflows with their versions, activities with their grants.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::StoreError;
+use crate::{
+    ids::{Digest, Namespace},
+    json::Json,
+    time::Timestamp,
+};
+
+/// What is known of a component beside its bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComponentMeta {
+    pub digest: Digest,
+    pub size: u64,
+    /// What admission found out, as JSON (the sandbox's `Inspection`).
+    pub inspection: Json,
+    pub added_at: Timestamp,
+}
+
+/// One version of a workflow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionRow {
+    pub workflow: Arc<str>,
+    /// From 1.
+    pub version: u32,
+    pub digest: Digest,
+    /// The name under which the component exports it.
+    pub export: Arc<str>,
+    pub input_schema: Option<Json>,
+    pub output_schema: Option<Json>,
+    pub active: bool,
+    pub deployed_at: Timestamp,
+}
+
+/// An activity that the host runs itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActivityRow {
+    pub name: Arc<str>,
+    pub digest: Digest,
+    /// Capabilities, as JSON (relive-activity's `Grants`).
+    pub grants: Json,
+    pub deployed_at: Timestamp,
+}
+
+/// Components, versions and activities. Each write is durable when it returns; callers retry transient errors.
+pub trait Catalog: Send + Sync {
+    /// Keeps a component. The same bytes again are the same component.
+    fn put_component(&self, meta: &ComponentMeta, bytes: &[u8]) -> Result<(), StoreError>;
+    /// A component's bytes, checked against the digest.
+    fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
+    fn component_meta(&self, digest: &Digest) -> Result<Option<ComponentMeta>, StoreError>;
+    /// Adds a version and makes it the active one, in one transaction; numbered after the last. A digest and export
+    /// that is a version already keeps its number and becomes active.
+    fn deploy(&self, namespace: &Namespace, row: &VersionRow) -> Result<VersionRow, StoreError>;
+    fn active_version(&self, namespace: &Namespace, workflow: &str) -> Result<Option<VersionRow>, StoreError>;
+    /// All versions of one workflow, or of all, by name and number.
+    fn versions(&self, namespace: &Namespace, workflow: Option<&str>) -> Result<Vec<VersionRow>, StoreError>;
+    fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> Result<(), StoreError>;
+    fn activity(&self, namespace: &Namespace, name: &str) -> Result<Option<ActivityRow>, StoreError>;
+    fn activities(&self, namespace: &Namespace) -> Result<Vec<ActivityRow>, StoreError>;
+}

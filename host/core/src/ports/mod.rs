@@ -1,0 +1,15 @@
+//! What the host needs of the world: small traits that adapters implement. Their calls block, so they are made from
+//! threads that may block; docs say where the durability point is, which errors there are, and who retries.
+
+mod activity;
+mod catalog;
+mod clock;
+mod store;
+
+pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
+pub use catalog::{ActivityRow, Catalog, ComponentMeta, VersionRow};
+pub use clock::Clock;
+pub use store::{
+    AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published, RowChange, Status, StoreError,
+    StoreErrorKind, TaskRow, TimerRow,
+};

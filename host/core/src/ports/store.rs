@@ -1,0 +1,308 @@
+//! The history port: append with a conditional expectation, read back, and the indexes that recovery stands on.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    codec::StoredEvent,
+    cursor::LogLine,
+    event::BlockReason,
+    ids::{Digest, ExecutionKey, Namespace, RunId, RunKey, WorkflowId},
+    json::Json,
+    time::Timestamp,
+};
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    Running,
+    /// Open, and in need of an operator; the row's `blocked` says why.
+    Blocked,
+    Completed,
+    Failed,
+    Canceled,
+    Terminated,
+    ContinuedAsNew,
+}
+
+impl Status {
+    pub const ALL: [Self; 7] =
+        [Self::Running, Self::Blocked, Self::Completed, Self::Failed, Self::Canceled, Self::Terminated, Self::ContinuedAsNew];
+
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Running | Self::Blocked)
+    }
+
+    /// The name in the store, the API and the CLI.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Blocked => "blocked",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Terminated => "terminated",
+            Self::ContinuedAsNew => "continued-as-new",
+        }
+    }
+
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.name() == name)
+    }
+}
+
+/// What an execution's row says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecutionRow {
+    pub key: RunKey,
+    pub execution: ExecutionKey,
+    pub workflow: Arc<str>,
+    pub digest: Digest,
+    pub status: Status,
+    pub blocked: Option<BlockReason>,
+    pub epoch: u64,
+    pub last_event_id: u64,
+    pub last_hash: [u8; 32],
+    pub last_timestamp: Timestamp,
+    pub last_inbound_id: u64,
+    pub applied_through: u64,
+    pub command_count: u64,
+    /// Stored bytes of the history.
+    pub history_bytes: u64,
+    /// How often the host died while this guest was running.
+    pub crashes: u32,
+    pub started_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub correlation_id: Option<Arc<str>>,
+}
+
+/// The row of a run that an item creates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewExecution {
+    pub execution: ExecutionKey,
+    pub workflow: Arc<str>,
+    pub digest: Digest,
+    pub started_at: Timestamp,
+    pub correlation_id: Option<Arc<str>>,
+}
+
+/// What the row says after the item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowChange {
+    pub status: Status,
+    pub blocked: Option<BlockReason>,
+    pub last_inbound_id: u64,
+    pub applied_through: u64,
+    pub command_count: u64,
+    /// Back to zero when an operator unblocks.
+    pub reset_crashes: bool,
+}
+
+/// An activity that is scheduled and not resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRow {
+    pub run: RunKey,
+    pub command_no: u64,
+    /// The event that scheduled it.
+    pub event_id: u64,
+    /// The attempt that is due or running, from 1.
+    pub attempt: u32,
+    pub due_at: Timestamp,
+    /// When it was scheduled; schedule-to-close counts from here.
+    pub scheduled_at: Timestamp,
+}
+
+/// A timer that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TimerRow {
+    pub deadline: Timestamp,
+    pub run: RunKey,
+    pub command_no: u64,
+}
+
+/// One unit of an append: all of it or nothing. It belongs to one run, and may create that run or its successor.
+#[derive(Clone, Debug)]
+pub struct AppendItem {
+    pub run: RunKey,
+    /// The id of the last event that the writer knows; 0 for a run that the item creates.
+    pub expected: u64,
+    /// The owner's epoch. `None` for outside writers, who may append messages, cancel requests and operator control.
+    pub epoch: Option<u64>,
+    /// Contiguous from `expected + 1`, hashed.
+    pub events: Vec<StoredEvent>,
+    pub row: RowChange,
+    /// The row to create; then `expected` is 0.
+    pub create: Option<NewExecution>,
+    /// New tasks, or tasks whose attempt and due time changed.
+    pub put_tasks: Vec<TaskRow>,
+    pub remove_tasks: Vec<u64>,
+    pub put_timers: Vec<TimerRow>,
+    pub remove_timers: Vec<u64>,
+    /// Unique keys of the inbound events that come from outside (messages, cancel requests).
+    pub inbound_keys: Vec<String>,
+    pub published: BTreeMap<String, Json>,
+    pub logs: Vec<LogLine>,
+    /// The next run under the same workflow id, in the same transaction.
+    pub successor: Option<Box<AppendItem>>,
+}
+
+impl AppendItem {
+    /// An item that changes nothing yet.
+    #[must_use]
+    pub fn new(run: RunKey, expected: u64, epoch: Option<u64>, row: RowChange) -> Self {
+        Self {
+            run,
+            expected,
+            epoch,
+            events: Vec::new(),
+            row,
+            create: None,
+            put_tasks: Vec::new(),
+            remove_tasks: Vec::new(),
+            put_timers: Vec::new(),
+            remove_timers: Vec::new(),
+            inbound_keys: Vec::new(),
+            published: BTreeMap::new(),
+            logs: Vec::new(),
+            successor: None,
+        }
+    }
+
+    /// The id of the last event after the item.
+    #[must_use]
+    pub fn last_event_id(&self) -> u64 {
+        self.events.last().map_or(self.expected, |e| e.event_id)
+    }
+}
+
+/// An item that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub last_event_id: u64,
+}
+
+/// Why an item was not appended. Nothing of it is in the store.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AppendError {
+    /// Somebody appended in between. The tail holds what came after `expected`; the writer rebases on it.
+    #[error("expected event {expected} to be the last, found {actual}")]
+    Conflict { expected: u64, actual: u64, tail: Vec<StoredEvent> },
+    /// One of the inbound keys is in the history: a retry that finds its own event is a success.
+    #[error("inbound key {0:?} was recorded before")]
+    Duplicate(String),
+    #[error("no such run")]
+    NotFound,
+    /// The run has ended.
+    #[error("the run is closed")]
+    Closed,
+    /// A later epoch owns the run: the writer must let go of it.
+    #[error("epoch {epoch} was fenced off by epoch {owner}")]
+    Fenced { epoch: u64, owner: u64 },
+    /// An open run has the workflow id.
+    #[error("workflow id is taken by the open run {0}")]
+    AlreadyStarted(RunId),
+    /// The item contradicts itself: gaps in its ids, events for a closed row.
+    #[error("malformed item: {0}")]
+    Malformed(String),
+    #[error(transparent)]
+    Backend(#[from] StoreError),
+}
+
+/// What kind of trouble a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// Worth another try by the caller, after a pause: busy, a lost connection, no space for now.
+    Transient,
+    /// No space or no permission: worth another try once an operator has acted.
+    NoSpace,
+    ReadOnly,
+    /// Stored data does not check out.
+    Corrupt,
+    /// The data is another version's, another host holds it, or the adapter is broken.
+    Fatal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    pub kind: StoreErrorKind,
+    pub message: String,
+}
+
+impl StoreError {
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// Which executions to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    pub namespace: Namespace,
+    pub workflow: Option<String>,
+    pub workflow_id: Option<WorkflowId>,
+    pub status: Option<Status>,
+}
+
+/// A value that queries read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Published {
+    pub key: String,
+    pub value: Json,
+    /// The history's last event when it was set.
+    pub event_id: u64,
+}
+
+/// Histories and what belongs to them.
+pub trait HistoryStore: Send + Sync {
+    /// Appends each item whole or not at all; a bad item never fails its neighbours. One result an item, in order.
+    ///
+    /// **Durability point**: when this returns, every `Ok` item survives the loss of power. A store whose sync fails
+    /// ends the process instead of returning. Transient errors are retried by the caller with the same item: an item
+    /// that was committed and whose reply was lost shows up in the `Conflict` tail, or as `Duplicate`.
+    fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>>;
+
+    /// A fresh key for a run. Keys may be lost, never given out twice.
+    fn allocate_run_key(&self) -> Result<RunKey, StoreError>;
+
+    /// Takes a run over: its row's epoch becomes `epoch`, and lower ones cannot append any more. Durable.
+    fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError>;
+
+    fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError>;
+
+    /// A run by its name: the given one, else the open one, else the latest.
+    fn find(&self, namespace: &Namespace, id: &WorkflowId, run: Option<RunId>) -> Result<Option<ExecutionRow>, StoreError>;
+
+    /// Newest first, those with keys below `before`.
+    fn list(&self, filter: &ListFilter, before: Option<RunKey>, limit: usize) -> Result<Vec<ExecutionRow>, StoreError>;
+
+    /// Events from `from` (an event id) on, at most `limit`.
+    fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Running executions with inbound events that were not applied (indexed), by key, above `after`.
+    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError>;
+
+    /// Open timers in order of (deadline, run, command), strictly after `after`, with deadlines up to `until`.
+    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError>;
+
+    /// All open tasks, by (run, command), strictly after `after`.
+    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError>;
+
+    /// A run's open tasks and timers.
+    fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError>;
+
+    /// Called once by a host that takes over after an unclean end: attempts of tasks that were due by `now` count as
+    /// made, and `running` (runs whose guests were on a thread) get a crash more. Durable.
+    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError>;
+
+    fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError>;
+
+    /// Log lines from number `after` on; each with its number.
+    fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError>;
+}
