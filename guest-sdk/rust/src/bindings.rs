@@ -27,8 +27,8 @@ pub mod activity_world {
     });
 }
 
-pub use activity_world::exports::relive::activity::handler;
 pub use activity_world::export_activity;
+pub use activity_world::exports::relive::activity::handler;
 pub use workflow_world::export_workflow;
 pub use workflow_world::exports::relive::workflow::reactor;
 pub(crate) use workflow_world::relive::workflow::{durable, types};

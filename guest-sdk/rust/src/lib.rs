@@ -41,13 +41,14 @@ mod task;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
 mod timer;
-#[cfg(all(feature = "wasi", target_arch = "wasm32"))]
+#[cfg(feature = "wasi")]
 pub mod wasi;
 
 pub use activity::{activity, Activity, CancellationType, RetryPolicy};
 pub use combine::{join, join_all, race, select, try_join_all, Either};
 pub use context::{
-    cancel_requested, continue_as_new, info, now, publish, random_bytes, random_u64, uuid, version, Info,
+    cancel_requested, continue_as_new, info, now, publish, random_bytes, random_u64, uuid, version,
+    Info,
 };
 pub use failure::{ActivityFailure, Failure, FailureKind};
 pub use message::{message, Message};
@@ -62,8 +63,8 @@ pub use timer::{timer, Timer};
 /// What the macros expand to. No part of the public interface.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::bindings::{export_activity, export_workflow, handler, reactor};
     pub use crate::bindings::{activity_world, workflow_world};
+    pub use crate::bindings::{export_activity, export_workflow, handler, reactor};
     pub use crate::export::*;
     pub use schemars;
     pub use serde_json;

@@ -46,16 +46,28 @@ impl Channel {
     }
 
     fn first(&self) -> Option<Waker> {
-        self.waiters.values().next().map(|waiter| waiter.waker.clone())
+        self.waiters
+            .values()
+            .next()
+            .map(|waiter| waiter.waker.clone())
     }
 }
 
 impl Runtime {
     /// A message arrived; returns whom to wake.
-    pub(crate) fn deliver(&mut self, name: &str, id: Option<String>, outcome: Result<String, Failure>) -> Option<Waker> {
+    pub(crate) fn deliver(
+        &mut self,
+        name: &str,
+        id: Option<String>,
+        outcome: Result<String, Failure>,
+    ) -> Option<Waker> {
         let channel = self.channels.get_mut(name)?;
         channel.open = false;
-        channel.arrived.push_back(Arrived { order: self.arrivals, id, outcome });
+        channel.arrived.push_back(Arrived {
+            order: self.arrivals,
+            id,
+            outcome,
+        });
         self.arrivals += 1;
         channel.first()
     }
@@ -63,9 +75,15 @@ impl Runtime {
     /// The ids of messages handed over and not taken, in the order in which they arrived.
     pub(crate) fn unread(&mut self) -> Vec<String> {
         let channels = std::mem::take(&mut self.channels);
-        let mut arrived: Vec<Arrived> = channels.into_values().flat_map(|channel| channel.arrived).collect();
+        let mut arrived: Vec<Arrived> = channels
+            .into_values()
+            .flat_map(|channel| channel.arrived)
+            .collect();
         arrived.sort_by_key(|message| message.order);
-        arrived.into_iter().filter_map(|message| message.id).collect()
+        arrived
+            .into_iter()
+            .filter_map(|message| message.id)
+            .collect()
     }
 
     /// Make sure that the channel has an open promise.
@@ -81,14 +99,21 @@ impl Runtime {
         Ok(())
     }
 
-    fn poll_message(&mut self, name: &str, waiter: &mut Option<u64>, waker: &Waker) -> Poll<Result<String, Failure>> {
+    fn poll_message(
+        &mut self,
+        name: &str,
+        waiter: &mut Option<u64>,
+        waker: &Waker,
+    ) -> Poll<Result<String, Failure>> {
         if !self.channels.contains_key(name) {
             self.channels.insert(name.to_owned(), Channel::default());
         }
         let Some(channel) = self.channels.get_mut(name) else {
             return Poll::Pending;
         };
-        let canceled = waiter.and_then(|id| channel.waiters.get(&id)).is_some_and(|waiter| waiter.canceled);
+        let canceled = waiter
+            .and_then(|id| channel.waiters.get(&id))
+            .is_some_and(|waiter| waiter.canceled);
         if canceled {
             self.leave(name, waiter);
             return Poll::Ready(Err(Failure::canceled("canceled by request")));
@@ -101,7 +126,13 @@ impl Runtime {
             channel.next_waiter += 1;
             channel.next_waiter
         });
-        channel.waiters.insert(id, Waiter { waker: waker.clone(), canceled: false });
+        channel.waiters.insert(
+            id,
+            Waiter {
+                waker: waker.clone(),
+                canceled: false,
+            },
+        );
         if let Err(failure) = self.open_channel(name) {
             self.leave(name, waiter);
             return Poll::Ready(Err(failure));
@@ -150,7 +181,11 @@ pub struct Message<T> {
 /// Messages wait in their channel, in the order received, until somebody awaits one. Dropping the future loses no
 /// message. Several futures on one channel are served in the order in which they began to wait.
 pub fn message<T: DeserializeOwned>(channel: impl Into<String>) -> Message<T> {
-    Message { channel: channel.into(), waiter: None, value: PhantomData }
+    Message {
+        channel: channel.into(),
+        waiter: None,
+        value: PhantomData,
+    }
 }
 
 impl<T: DeserializeOwned> Future for Message<T> {
@@ -158,11 +193,15 @@ impl<T: DeserializeOwned> Future for Message<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let Message { channel, waiter, .. } = this;
-        runtime::with(|runtime| runtime.poll_message(channel, waiter, context.waker())).map(|outcome| {
-            let text = outcome?;
-            serde_json::from_str(&text).map_err(|error| Failure::decode(channel, &error))
-        })
+        let Message {
+            channel, waiter, ..
+        } = this;
+        runtime::with(|runtime| runtime.poll_message(channel, waiter, context.waker())).map(
+            |outcome| {
+                let text = outcome?;
+                serde_json::from_str(&text).map_err(|error| Failure::decode(channel, &error))
+            },
+        )
     }
 }
 

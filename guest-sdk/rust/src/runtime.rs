@@ -96,7 +96,7 @@ impl Wake for RootWaker {
     }
 }
 
-/// Run `f` on the state. Not re-entrant: `f` must not poll, wake or drop futures.
+/// Run `f` on the state. Not re-entrant: `f` must not poll or drop futures. Waking is fine: wakers only set marks.
 pub(crate) fn with<R>(f: impl FnOnce(&mut Runtime) -> R) -> R {
     RUNTIME.with(|runtime| f(&mut runtime.borrow_mut()))
 }
@@ -104,7 +104,9 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Runtime) -> R) -> R {
 /// Begin: the first poll of the workflow.
 pub fn start(root: Root) -> State {
     with(|runtime| *runtime = Runtime::new());
-    let waker = Arc::new(RootWaker { ready: AtomicBool::new(true) });
+    let waker = Arc::new(RootWaker {
+        ready: AtomicBool::new(true),
+    });
     drive(root, waker)
 }
 
@@ -181,15 +183,28 @@ impl Runtime {
     fn cancel_awaits(&mut self) -> Vec<Waker> {
         self.cancel_requested = true;
         let awaited = |slot: &Slot| slot.waker.is_some() && slot.outcome.is_none();
-        let promises: Vec<u64> = self.slots.iter().filter(|(_, slot)| awaited(slot)).map(|(promise, _)| *promise).collect();
-        let mut wakers: Vec<Waker> = promises.into_iter().filter_map(|promise| self.cancel(promise)).collect();
+        let promises: Vec<u64> = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| awaited(slot))
+            .map(|(promise, _)| *promise)
+            .collect();
+        let mut wakers: Vec<Waker> = promises
+            .into_iter()
+            .filter_map(|promise| self.cancel(promise, "canceled by request"))
+            .collect();
         wakers.extend(self.channels.values_mut().flat_map(Channel::cancel));
         wakers
     }
 
     /// Record that a command made a promise that somebody holds.
     pub(crate) fn open(&mut self, promise: u64, on_cancel: OnCancel) {
-        let slot = Slot { on_cancel, cancel_sent: false, waker: None, outcome: None };
+        let slot = Slot {
+            on_cancel,
+            cancel_sent: false,
+            waker: None,
+            outcome: None,
+        };
         self.slots.insert(promise, slot);
     }
 
@@ -199,7 +214,13 @@ impl Runtime {
             return Poll::Pending;
         };
         if slot.outcome.is_none() {
-            slot.waker = Some(waker.clone());
+            if !slot
+                .waker
+                .as_ref()
+                .is_some_and(|known| known.will_wake(waker))
+            {
+                slot.waker = Some(waker.clone());
+            }
             return Poll::Pending;
         }
         match self.slots.remove(&promise).and_then(|slot| slot.outcome) {
@@ -208,8 +229,8 @@ impl Runtime {
         }
     }
 
-    /// Give up a promise that somebody may still await.
-    pub(crate) fn cancel(&mut self, promise: u64) -> Option<Waker> {
+    /// Give up a promise that somebody may still await, and say why to them.
+    pub(crate) fn cancel(&mut self, promise: u64, why: &str) -> Option<Waker> {
         self.flush();
         let slot = self.slots.get_mut(&promise)?;
         if slot.outcome.is_some() || std::mem::replace(&mut slot.cancel_sent, true) {
@@ -219,14 +240,17 @@ impl Runtime {
         if slot.on_cancel == OnCancel::StaysOpen && refused.is_none() {
             return None;
         }
-        let failure = refused.map_or_else(|| Failure::canceled("canceled by the workflow"), Failure::from);
+        let failure = refused.map_or_else(|| Failure::canceled(why), Failure::from);
         slot.outcome = Some(Err(failure));
         slot.waker.take()
     }
 
     /// The holder of a promise went away: cancel it later, see `dropped`.
     pub(crate) fn drop_promise(&mut self, promise: u64) {
-        let open = self.slots.remove(&promise).is_some_and(|slot| slot.outcome.is_none() && !slot.cancel_sent);
+        let open = self
+            .slots
+            .remove(&promise)
+            .is_some_and(|slot| slot.outcome.is_none() && !slot.cancel_sent);
         if open && !self.ended {
             self.dropped.push(promise);
         }

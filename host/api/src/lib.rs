@@ -1,1 +1,17 @@
-//! relive-api
+//! The HTTP/JSON surface of a host, under `/v1`.
+//!
+//! A request's way: [`serve`] (connection limits, timeouts) -> `envelope` (correlation id, origin check, panics, problem
+//! details) -> `extract` (names, queries, bodies) -> one file per route in `routes` -> the engine. Users' JSON passes
+//! through as text that was checked and never rebuilt. Knows the engine's facade alone: no stores, no sandbox.
+
+mod codes;
+mod connection;
+mod envelope;
+mod extract;
+mod problem;
+mod routes;
+mod serve;
+
+pub use codes::{CODES, status_of};
+pub use routes::router;
+pub use serve::serve;

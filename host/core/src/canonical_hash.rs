@@ -10,7 +10,15 @@ pub const GENESIS: [u8; 32] = [0; 32];
 
 /// `sha256(prev || id || timestamp || type || codec || event_version || stored bytes)`, numbers little-endian.
 #[must_use]
-pub fn chain(prev: &[u8; 32], event_id: u64, timestamp: Timestamp, event_type: u16, codec: u8, version: u16, bytes: &[u8]) -> [u8; 32] {
+pub fn chain(
+    prev: &[u8; 32],
+    event_id: u64,
+    timestamp: Timestamp,
+    event_type: u16,
+    codec: u8,
+    version: u16,
+    bytes: &[u8],
+) -> [u8; 32] {
     let mut head = [0u8; 53];
     head[..32].copy_from_slice(prev);
     head[32..40].copy_from_slice(&event_id.to_le_bytes());

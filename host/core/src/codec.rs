@@ -52,7 +52,13 @@ impl StoredEvent {
             return Err(CodecError::NewerVersion { ty, found: self.event_version, known: current_version(ty) });
         }
         let body = codec.decode(ty, self.event_version, &self.bytes)?;
-        Ok(HistoryEvent { event_id: self.event_id, timestamp: self.timestamp, event_version: self.event_version, body, hash: self.hash })
+        Ok(HistoryEvent {
+            event_id: self.event_id,
+            timestamp: self.timestamp,
+            event_version: self.event_version,
+            body,
+            hash: self.hash,
+        })
     }
 }
 

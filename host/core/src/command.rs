@@ -28,7 +28,11 @@ impl Recorded {
     #[must_use]
     pub fn of(event_id: u64, body: &EventBody) -> Option<Self> {
         let command_no = body.command_no?;
-        body.event_type().is_numbered_command().then(|| Self { command_no, event_id, attributes: body.attributes.clone() })
+        body.event_type().is_numbered_command().then(|| Self {
+            command_no,
+            event_id,
+            attributes: body.attributes.clone(),
+        })
     }
 
     /// The compared part.
@@ -81,10 +85,17 @@ impl std::fmt::Display for Matched<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Activity { name, input } => {
-                let end = input.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= REPORT_BYTES).last().unwrap_or(0);
+                let end = input
+                    .char_indices()
+                    .map(|(at, c)| at + c.len_utf8())
+                    .take_while(|end| *end <= REPORT_BYTES)
+                    .last()
+                    .unwrap_or(0);
                 write!(f, "activity {name}({}{})", &input[..end], if end < input.len() { ".." } else { "" })
             }
-            Self::Timer { duration } => write!(f, "timer({:?})", std::time::Duration::from_nanos(*duration)),
+            Self::Timer { duration } => {
+                write!(f, "timer({:?})", std::time::Duration::from_nanos(*duration))
+            }
             Self::CancelActivity { target } => write!(f, "cancel of activity {target}"),
             Self::CancelTimer { target } => write!(f, "cancel of timer {target}"),
         }

@@ -17,9 +17,13 @@ pub fn step(event: &HistoryEvent) -> Option<[u8; 32]> {
         return None;
     }
     let (kind, name, arguments) = match matched(&event.body.attributes)? {
-        Matched::Activity { name, input } => ("activity", name, Json::parse(input).map(|j| j.canonical()).unwrap_or_default()),
+        Matched::Activity { name, input } => {
+            ("activity", name, Json::parse(input).map(|j| j.canonical()).unwrap_or_default())
+        }
         m @ Matched::Timer { duration } => (m.kind(), "", duration.to_string().into_bytes()),
-        m @ (Matched::CancelActivity { target } | Matched::CancelTimer { target }) => (m.kind(), "", target.to_string().into_bytes()),
+        m @ (Matched::CancelActivity { target } | Matched::CancelTimer { target }) => {
+            (m.kind(), "", target.to_string().into_bytes())
+        }
     };
     let mut sha = Sha256::new();
     sha.update(command_no.to_le_bytes());

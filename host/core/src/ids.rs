@@ -27,7 +27,9 @@ fn check(text: &str, what: &'static str, max: usize, name: bool) -> Result<(), N
     if text.len() > max {
         return Err(NameError::TooLong { what, len: text.len(), max });
     }
-    let bad = |c: char| if name { !(c.is_ascii_alphanumeric() || "-_.".contains(c)) } else { c.is_control() };
+    let bad = |c: char| {
+        if name { !(c.is_ascii_alphanumeric() || "-_.".contains(c)) } else { c.is_control() }
+    };
     let allowed = if name { "letters, digits, '-', '_' and '.'" } else { "printable characters" };
     match text.char_indices().find(|(_, c)| bad(*c)) {
         Some((at, found)) => Err(NameError::Character { what, at, found, allowed }),

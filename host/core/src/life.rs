@@ -105,7 +105,7 @@ impl<G: Guest> Life<G> {
         }
         let mut handed = self.guest.cursor().apply(event, mode);
         if let Attributes::ExecutionStarted(start) = &event.body.attributes {
-            let state = self.guest.start(&start.workflow, &start.input);
+            let state = self.guest.start(&start.export, &start.input);
             self.settle(state)?;
             handed = self.next_delivery();
         }
@@ -201,9 +201,13 @@ impl<G: Guest> Life<G> {
         {
             return diverged(format!("{commands} commands in all"), format!("{issued} commands"));
         }
-        let Some(last) = events.last() else { return Ok(()) };
+        let Some(last) = events.last() else {
+            return Ok(());
+        };
         let code = self.outcome.as_ref().map_or("waiting".to_owned(), Outcome::describe);
-        if matches!(last.body.attributes, Attributes::ExecutionTerminated(_)) || same_end(&last.body.attributes, self.outcome.as_ref()) {
+        if matches!(last.body.attributes, Attributes::ExecutionTerminated(_))
+            || same_end(&last.body.attributes, self.outcome.as_ref())
+        {
             return Ok(());
         }
         if record == Record::CutOff && !last.event_type().is_terminal() {
@@ -217,9 +221,15 @@ impl<G: Guest> Life<G> {
 fn same_end(last: &Attributes, outcome: Option<&Outcome>) -> bool {
     match (last, outcome) {
         (Attributes::ExecutionCompleted(a), Some(Outcome::Completed(b))) => a.result.same_value(b.as_str()),
-        (Attributes::ExecutionFailed(a), Some(Outcome::Failed(b))) => a.failure.code == b.code && a.failure.kind == b.kind,
-        (Attributes::ExecutionCanceled(a), Some(Outcome::Failed(b))) => b.kind == FailureKind::Canceled && a.failure.code == b.code,
-        (Attributes::ExecutionContinuedAsNew(a), Some(Outcome::ContinuedAsNew { input, .. })) => a.input.same_value(input.as_str()),
+        (Attributes::ExecutionFailed(a), Some(Outcome::Failed(b))) => {
+            a.failure.code == b.code && a.failure.kind == b.kind
+        }
+        (Attributes::ExecutionCanceled(a), Some(Outcome::Failed(b))) => {
+            b.kind == FailureKind::Canceled && a.failure.code == b.code
+        }
+        (Attributes::ExecutionContinuedAsNew(a), Some(Outcome::ContinuedAsNew { input, .. })) => {
+            a.input.same_value(input.as_str())
+        }
         (other, None) => !other.event_type().is_terminal(),
         _ => false,
     }

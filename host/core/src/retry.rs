@@ -69,7 +69,14 @@ impl RetryPolicy {
 
     /// Decides what follows the failure of attempt `attempt` (from 1) that ended at `now`. `draw` is uniform in [0, 1).
     #[must_use]
-    pub fn next(&self, attempt: u32, failure: &Failure, now: Timestamp, deadline: Option<Timestamp>, draw: f64) -> Next {
+    pub fn next(
+        &self,
+        attempt: u32,
+        failure: &Failure,
+        now: Timestamp,
+        deadline: Option<Timestamp>,
+        draw: f64,
+    ) -> Next {
         let exhausted = self.maximum_attempts != 0 && attempt >= self.maximum_attempts;
         if exhausted || !failure.retryable || self.non_retryable_codes.contains(&failure.code) {
             return Next::Final;

@@ -1,1 +1,36 @@
-//! relive-engine
+//! The engine: owners of executions, the turns that they live, and everything that keeps them going.
+//!
+//! Owns: the decision what is appended (`owner`), the threads that decide (`pool`), group commit (`committer`), dispatch
+//! of activities, timers, recovery. Knows ports, the sandbox behind [`GuestFactory`], and activities behind
+//! [`relive_core::ports::ActivityRunner`]. Must not know: SQL, HTTP, which adapters there are.
+//!
+//! People who embed Relive start here: [`Engine::start`] with [`EngineParts`].
+
+mod abort;
+mod cache;
+mod cell;
+mod committer;
+mod config;
+mod context;
+mod dispatch;
+mod engine;
+mod facade;
+mod guests;
+mod ids;
+mod marks;
+mod message;
+mod owner;
+mod pool;
+mod recovery;
+mod requests;
+mod sandboxed;
+mod timers;
+pub mod views;
+mod waiters;
+mod workflows;
+
+pub use config::{CacheLimits, EngineConfig, EngineParts};
+pub use engine::Engine;
+pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly};
+pub use requests::{DeployActivityRequest, DeployRequest, SignalRequest, StartRequest, Target};
+pub use sandboxed::SandboxGuests;

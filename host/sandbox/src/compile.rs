@@ -49,7 +49,10 @@ const EXIT_SETUP: u8 = 11;
 pub enum CompileMode {
     /// In a child process: `program args.. <kind> <address space> <cpu seconds>`, which calls
     /// [`compile_child_main`].
-    Child { program: PathBuf, args: Vec<OsString> },
+    Child {
+        program: PathBuf,
+        args: Vec<OsString>,
+    },
     /// In this process, without limits: for tests, and for embedders who trust their components.
     InProcess,
 }
@@ -64,7 +67,11 @@ pub struct CompileLimits {
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self { wall: COMPILE_WALL, cpu: COMPILE_CPU, address_space: COMPILE_ADDRESS_SPACE }
+        Self {
+            wall: COMPILE_WALL,
+            cpu: COMPILE_CPU,
+            address_space: COMPILE_ADDRESS_SPACE,
+        }
     }
 }
 
@@ -83,22 +90,46 @@ pub enum CompileError {
     Io(String),
 }
 
-/// Compiles one component at a time: uploads must not take the processors from running turns.
+/// For whom a compilation is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An upload, which may be hostile and take all the time that it may.
+    Upload,
+    /// A component that was admitted before; executions wait for it.
+    Load,
+}
+
+/// Compiles one component at a time for each purpose: uploads must neither take the processors from running turns nor
+/// keep executions waiting.
 #[derive(Debug)]
 pub struct Compiler {
     mode: CompileMode,
     limits: CompileLimits,
-    one_at_a_time: Mutex<()>,
+    upload: Mutex<()>,
+    load: Mutex<()>,
 }
 
 impl Compiler {
     pub fn new(mode: CompileMode, limits: CompileLimits) -> Self {
-        Self { mode, limits, one_at_a_time: Mutex::new(()) }
+        Self {
+            mode,
+            limits,
+            upload: Mutex::new(()),
+            load: Mutex::new(()),
+        }
     }
 
     /// Compiles a component that passed the structural checks.
-    pub(crate) fn compile(&self, engine: &SandboxEngine, component: &[u8]) -> Result<TrustedCode, CompileError> {
-        let _turn = self.one_at_a_time.lock();
+    pub(crate) fn compile(
+        &self,
+        engine: &SandboxEngine,
+        component: &[u8],
+        purpose: Purpose,
+    ) -> Result<TrustedCode, CompileError> {
+        let _turn = match purpose {
+            Purpose::Upload => self.upload.lock(),
+            Purpose::Load => self.load.lock(),
+        };
         let code = match &self.mode {
             CompileMode::InProcess => in_process(engine, component)?,
             CompileMode::Child { program, args } => {
@@ -120,7 +151,9 @@ fn in_process(engine: &SandboxEngine, component: &[u8]) -> Result<Vec<u8>, Compi
     if !component.starts_with(b"\0asm") {
         return Err(CompileError::Invalid("not a WebAssembly binary".into()));
     }
-    match catch_unwind(AssertUnwindSafe(|| engine.engine().precompile_component(component))) {
+    match catch_unwind(AssertUnwindSafe(|| {
+        engine.engine().precompile_component(component)
+    })) {
         Ok(Ok(code)) => Ok(code),
         Ok(Err(e)) => Err(CompileError::Invalid(format!("{e:#}"))),
         Err(_) => Err(CompileError::Crashed("a panic in the compiler".into())),
@@ -137,7 +170,11 @@ impl Drop for Reaper {
     }
 }
 
-fn in_child(mut command: Command, component: &[u8], limits: &CompileLimits) -> Result<Vec<u8>, CompileError> {
+fn in_child(
+    mut command: Command,
+    component: &[u8],
+    limits: &CompileLimits,
+) -> Result<Vec<u8>, CompileError> {
     let io = |what: &str, e: std::io::Error| CompileError::Io(format!("{what}: {e}"));
     command
         .env_clear()
@@ -145,8 +182,16 @@ fn in_child(mut command: Command, component: &[u8], limits: &CompileLimits) -> R
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let deadline = Instant::now() + limits.wall;
-    let mut child = Reaper(command.spawn().map_err(|e| io("start the compiler's process", e))?);
-    let pipes = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
+    let mut child = Reaper(
+        command
+            .spawn()
+            .map_err(|e| io("start the compiler's process", e))?,
+    );
+    let pipes = (
+        child.0.stdin.take(),
+        child.0.stdout.take(),
+        child.0.stderr.take(),
+    );
     let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(CompileError::Io("the child's pipes are missing".into()));
     };
@@ -180,32 +225,53 @@ fn read_up_to(from: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// The child closed its output; its end follows at once or by force.
-fn wait_until(child: &mut Child, deadline: Instant, limits: &CompileLimits) -> Result<ExitStatus, CompileError> {
+fn wait_until(
+    child: &mut Child,
+    deadline: Instant,
+    limits: &CompileLimits,
+) -> Result<ExitStatus, CompileError> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
-            Ok(None) if Instant::now() >= deadline => return Err(CompileError::Timeout { limit: limits.wall }),
+            Ok(None) if Instant::now() >= deadline => {
+                return Err(CompileError::Timeout { limit: limits.wall });
+            }
             Ok(None) => std::thread::sleep(Duration::from_micros(200)),
             Err(e) => return Err(CompileError::Io(format!("wait for the compiler: {e}"))),
         }
     }
 }
 
-fn judge(code: Vec<u8>, status: ExitStatus, reason: &str, limits: &CompileLimits) -> Result<Vec<u8>, CompileError> {
+fn judge(
+    code: Vec<u8>,
+    status: ExitStatus,
+    reason: &str,
+    limits: &CompileLimits,
+) -> Result<Vec<u8>, CompileError> {
     use std::os::unix::process::ExitStatusExt;
     let reason = reason.trim();
-    match (status.code(), status.signal().and_then(Signal::from_named_raw)) {
+    match (
+        status.code(),
+        status.signal().and_then(Signal::from_named_raw),
+    ) {
         (Some(0), _) if !code.is_empty() => Ok(code),
         (Some(0), _) => Err(CompileError::Crashed("no output".into())),
-        (Some(c), _) if c == i32::from(EXIT_INVALID) => Err(CompileError::Invalid(reason.to_owned())),
+        (Some(c), _) if c == i32::from(EXIT_INVALID) => {
+            Err(CompileError::Invalid(reason.to_owned()))
+        }
         (Some(c), _) if c == i32::from(EXIT_SETUP) => Err(CompileError::Io(reason.to_owned())),
         // Both come from the CPU limit: the first at the soft limit, the second at the hard one.
         (_, Some(Signal::XCPU | Signal::KILL)) => Err(CompileError::Timeout { limit: limits.cpu }),
         // How Rust's runtime reports that an allocation failed.
         (_, Some(Signal::ABORT)) if reason.contains("memory allocation") => {
-            Err(CompileError::Memory { limit_bytes: limits.address_space })
+            Err(CompileError::Memory {
+                limit_bytes: limits.address_space,
+            })
         }
-        _ => Err(CompileError::Crashed(format!("{status}: {}", reason.lines().last().unwrap_or("no message")))),
+        _ => Err(CompileError::Crashed(format!(
+            "{status}: {}",
+            reason.lines().last().unwrap_or("no message")
+        ))),
     }
 }
 
@@ -225,10 +291,16 @@ pub fn compile_child_main() -> ExitCode {
 fn child(args: &[String]) -> Result<(), (u8, String)> {
     let setup = |reason: String| (EXIT_SETUP, reason);
     let [.., kind, address_space, cpu] = args else {
-        return Err(setup("usage: <workflow|activity> <address space in bytes> <cpu seconds>".into()));
+        return Err(setup(
+            "usage: <workflow|activity> <address space in bytes> <cpu seconds>".into(),
+        ));
     };
-    let kind = EngineKind::parse(kind).ok_or_else(|| setup(format!("no engine is named {kind:?}")))?;
-    let number = |text: &str| text.parse::<u64>().map_err(|e| setup(format!("{text:?}: {e}")));
+    let kind =
+        EngineKind::parse(kind).ok_or_else(|| setup(format!("no engine is named {kind:?}")))?;
+    let number = |text: &str| {
+        text.parse::<u64>()
+            .map_err(|e| setup(format!("{text:?}: {e}")))
+    };
     let (address_space, cpu) = (number(address_space)?, number(cpu)?);
     confine(address_space, cpu).map_err(|e| setup(format!("limit the compiler: {e}")))?;
     let mut component = Vec::new();
@@ -244,16 +316,28 @@ fn child(args: &[String]) -> Result<(), (u8, String)> {
         Err(other) => return Err((1, other.to_string())),
     };
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&code).and_then(|()| stdout.flush()).map_err(|e| setup(format!("write native code: {e}")))
+    stdout
+        .write_all(&code)
+        .and_then(|()| stdout.flush())
+        .map_err(|e| setup(format!("write native code: {e}")))
 }
 
 fn confine(address_space: u64, cpu: u64) -> std::io::Result<()> {
-    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
+    let both = |value| Rlimit {
+        current: Some(value),
+        maximum: Some(value),
+    };
     // Should the host die, nobody waits for the result.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     setrlimit(Resource::Core, both(0))?;
     setrlimit(Resource::Nofile, both(COMPILE_FILES))?;
-    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 1) })?;
+    setrlimit(
+        Resource::Cpu,
+        Rlimit {
+            current: Some(cpu),
+            maximum: Some(cpu + 1),
+        },
+    )?;
     setrlimit(Resource::As, both(address_space))?;
     // Politeness; a machine that forbids it is no reason to fail.
     let _ = rustix::process::nice(COMPILE_NICE);

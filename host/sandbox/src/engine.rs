@@ -49,7 +49,9 @@ impl EngineKind {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Workflow, Self::Activity].into_iter().find(|kind| kind.as_str() == name)
+        [Self::Workflow, Self::Activity]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
     }
 }
 
@@ -78,10 +80,19 @@ impl SandboxEngine {
             EngineKind::Workflow => workflow_config(&memory),
             EngineKind::Activity => activity_config(),
         };
-        let features = config.get_wasm_features();
-        let engine = Engine::new(&config).map_err(|e| EngineError { kind, message: format!("{e:#}") })?;
+        let features = allowed_features();
+        let engine = Engine::new(&config).map_err(|e| EngineError {
+            kind,
+            message: format!("{e:#}"),
+        })?;
         let fingerprint = fingerprint(&engine).into();
-        Ok(Self { kind, engine, features, memory, fingerprint })
+        Ok(Self {
+            kind,
+            engine,
+            features,
+            memory,
+            fingerprint,
+        })
     }
 
     pub fn kind(&self) -> EngineKind {
@@ -111,7 +122,10 @@ impl SandboxEngine {
 
 impl std::fmt::Debug for SandboxEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SandboxEngine").field("kind", &self.kind).field("fingerprint", &self.fingerprint).finish()
+        f.debug_struct("SandboxEngine")
+            .field("kind", &self.kind)
+            .field("fingerprint", &self.fingerprint)
+            .finish()
     }
 }
 
@@ -149,11 +163,22 @@ const REFUSED_FEATURES: &[WasmFeatures] = &[
     WasmFeatures::CM_CANON_NAMES,
 ];
 
+/// What uploads may use: the standard features of this wasmparser without the refused ones. The engine is set to
+/// exactly these, so that what validates here compiles there.
+fn allowed_features() -> WasmFeatures {
+    REFUSED_FEATURES
+        .iter()
+        .fold(WasmFeatures::default(), |allowed, refused| {
+            allowed.difference(*refused)
+        })
+}
+
 fn common_config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
-    for feature in REFUSED_FEATURES {
-        config.wasm_features(*feature, false);
+    let features = allowed_features();
+    for feature in WasmFeatures::all().iter() {
+        config.wasm_features(feature, features.contains(feature));
     }
     // Sync WIT only: less state a store.
     config.concurrency_support(false);
@@ -203,7 +228,10 @@ impl Hasher for Sha256Hasher {
 
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
-        digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        digest
+            .iter()
+            .take(8)
+            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
     }
 }
 

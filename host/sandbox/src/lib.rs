@@ -1,1 +1,28 @@
-//! relive-sandbox
+//! The sandbox for workflows: admission of uploads, compilation, linking, instances.
+//!
+//! An upload passes `admission` (pure checks), `compile` (a child process), `cache` (authenticated native code) and
+//! `reactor` (linking and `describe`); `sandbox` is the facade over them. `memory` owns the guests' address space,
+//! `engine` every setting that determinism rests on, `host` the guest's imports. Knows `relive-core` only: no store, no
+//! HTTP, no async runtime.
+
+pub mod admission;
+mod bindings;
+mod cache;
+mod compile;
+mod engine;
+mod fault;
+mod host;
+mod memory;
+mod native;
+mod reactor;
+mod sandbox;
+
+pub use admission::{AdmissionError, ComponentKind, Description, Inspection};
+pub use cache::{CacheError, INSTRUMENTATION, MAX_CACHE_BYTES};
+pub use compile::{CompileError, CompileLimits, CompileMode, compile_child_main};
+pub use engine::{EngineError, EngineKind, MAX_WASM_STACK, SandboxEngine};
+pub use memory::{GuestStore, MemoryPool, MemoryStats, WASM_PAGE};
+pub use reactor::{
+    DESCRIBE_FUEL, INSTANTIATION_FUEL, LoadedComponent, ReactorGuest, check_descriptions,
+};
+pub use sandbox::{Admitted, AdmittedComponent, CacheStats, Sandbox, SandboxConfig, SandboxError};

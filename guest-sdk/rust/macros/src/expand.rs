@@ -7,10 +7,18 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, PathArguments, ReturnType, Signature, Type};
 
-/// The error, and the function and a stand-in for its entry, so that the error is the only one.
+/// The error, and a stand-in for the entry, so that the error is the only one. A method gets none: an `impl` cannot
+/// hold it.
 pub fn failed(error: &Error, function: &ItemFn) -> TokenStream {
     let error = error.to_compile_error();
-    let ItemFn { vis, sig: Signature { ident, .. }, .. } = function;
+    if function.sig.receiver().is_some() {
+        return error;
+    }
+    let ItemFn {
+        vis,
+        sig: Signature { ident, .. },
+        ..
+    } = function;
     quote! {
         #error
         #[doc(hidden)]
@@ -32,31 +40,53 @@ pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
     let signature = &function.sig;
     check(signature, "a workflow")?;
     if signature.asyncness.is_none() {
-        return Err(Error::new(signature.fn_token.span, "a workflow is an `async fn`"));
+        return Err(Error::new(
+            signature.fn_token.span,
+            "a workflow is an `async fn`",
+        ));
     }
     let inputs = inputs(signature)?;
     if let Some(extra) = inputs.get(1) {
-        return Err(Error::new(extra.span(), "a workflow takes at most one argument, its input"));
+        return Err(Error::new(
+            extra.span(),
+            "a workflow takes at most one argument, its input",
+        ));
     }
     let input = inputs.first().copied();
     if let Some(Type::Reference(reference)) = input {
-        return Err(Error::new(reference.span(), "a workflow owns its input: take it by value"));
+        return Err(Error::new(
+            reference.span(),
+            "a workflow owns its input: take it by value",
+        ));
     }
     let ident = &signature.ident;
     let call = match input {
-        Some(ty) => quote_spanned!(ty.span()=> #ident(::relive_sdk::__private::workflow_input::<#ty>(input)?)),
+        Some(ty) => {
+            quote_spanned!(ty.span()=> #ident(::relive_sdk::__private::workflow_input::<#ty>(input)?))
+        }
         None => quote!(#ident()),
     };
     let (output, wrapped) = output(signature, quote!(::relive_sdk::Failure));
-    let future = if wrapped { quote!(async move { ::core::result::Result::<_, ::relive_sdk::Failure>::Ok(call.await) }) } else { quote!(call) };
+    let future = if wrapped {
+        quote!(async move { ::core::result::Result::Ok(call.await) })
+    } else {
+        quote!(call)
+    };
     let schemas = schemas(input, &output, &quote!(::relive_sdk::Failure));
-    let entry = entry(function, &description, &schemas, quote!(WorkflowDef), quote!(WorkflowEntry), quote! {
-        start: |input| {
-            let _ = input;
-            let call = #call;
-            ::core::result::Result::Ok(::relive_sdk::__private::root::<#output>(#future))
+    let entry = entry(
+        function,
+        &description,
+        &schemas,
+        quote!(WorkflowDef),
+        quote!(WorkflowEntry),
+        quote! {
+            start: |input| {
+                let _ = input;
+                let call = #call;
+                ::core::result::Result::Ok(::relive_sdk::__private::root::<#output>(#future))
+            },
         },
-    });
+    );
     Ok(quote!(#function #entry))
 }
 
@@ -65,37 +95,57 @@ pub fn activity(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
     let signature = &function.sig;
     check(signature, "an activity")?;
     if let Some(token) = &signature.asyncness {
-        return Err(Error::new(token.span, "an activity is a plain `fn`: it may block"));
+        return Err(Error::new(
+            token.span,
+            "an activity is a plain `fn`: it may block",
+        ));
     }
     let mut inputs = inputs(signature)?;
     let takes_task = matches!(inputs.first(), Some(Type::Reference(_)));
     let task = takes_task.then(|| inputs.remove(0));
     if let Some(extra) = inputs.get(1) {
-        return Err(Error::new(extra.span(), "an activity takes at most two arguments: `&Task` and its input"));
+        return Err(Error::new(
+            extra.span(),
+            "an activity takes at most two arguments: `&Task` and its input",
+        ));
     }
     let input = inputs.first().copied();
     let ident = &signature.ident;
     let task = task.map(|_| quote!(task,));
-    let input_argument = input.map(|ty| {
-        quote_spanned!(ty.span()=> ::relive_sdk::__private::activity_input::<#ty>(input)?)
-    });
+    let input_argument = input.map(
+        |ty| quote_spanned!(ty.span()=> ::relive_sdk::__private::activity_input::<#ty>(input)?),
+    );
     let (output, wrapped) = output(signature, quote!(::relive_sdk::ActivityFailure));
     let call = quote!(#ident(#task #input_argument));
-    let result = if wrapped { quote!(::core::result::Result::Ok(#call)) } else { call };
+    let result = if wrapped {
+        quote!(::core::result::Result::Ok(#call))
+    } else {
+        call
+    };
     let schemas = schemas(input, &output, &quote!(::relive_sdk::ActivityFailure));
-    let entry = entry(function, &description, &schemas, quote!(ActivityDef), quote!(ActivityEntry), quote! {
-        run: |task, input| {
-            let _ = (task, input);
-            ::relive_sdk::__private::activity_output::<#output>(#result)
+    let entry = entry(
+        function,
+        &description,
+        &schemas,
+        quote!(ActivityDef),
+        quote!(ActivityEntry),
+        quote! {
+            run: |task, input| {
+                let _ = (task, input);
+                ::relive_sdk::__private::activity_output::<#output>(#result)
+            },
         },
-    });
+    );
     Ok(quote!(#function #entry))
 }
 
 /// What neither kind can be.
 fn check(signature: &Signature, what: &str) -> syn::Result<()> {
     if let Some(parameter) = signature.generics.params.first() {
-        return Err(Error::new(parameter.span(), format!("{what} cannot be generic: it is started by name")));
+        return Err(Error::new(
+            parameter.span(),
+            format!("{what} cannot be generic: it is started by name"),
+        ));
     }
     if let Some(token) = &signature.unsafety {
         return Err(Error::new(token.span, format!("{what} cannot be unsafe")));
@@ -104,20 +154,26 @@ fn check(signature: &Signature, what: &str) -> syn::Result<()> {
 }
 
 fn inputs(signature: &Signature) -> syn::Result<Vec<&Type>> {
-    let input = |argument| match argument {
-        &FnArg::Receiver(ref receiver) => {
-            Err(Error::new(receiver.span(), "this is a free function: it cannot take `self`"))
+    fn ty(argument: &FnArg) -> syn::Result<&Type> {
+        match argument {
+            FnArg::Receiver(receiver) => {
+                let message = "this is a free function: it cannot take `self`";
+                Err(Error::new(receiver.span(), message))
+            }
+            FnArg::Typed(typed) => Ok(&typed.ty),
         }
-        FnArg::Typed(typed) => Ok(&*typed.ty),
-    };
-    signature.inputs.iter().map(input).collect()
+    }
+    signature.inputs.iter().map(ty).collect()
 }
 
 /// The `Result` type, and whether the function's value is to be wrapped to make one.
 fn output(signature: &Signature, error: TokenStream) -> (TokenStream, bool) {
     match &signature.output {
         ReturnType::Type(_, ty) if is_result(ty) => (quote!(#ty), false),
-        ReturnType::Type(_, ty) => (quote_spanned!(ty.span()=> ::core::result::Result<#ty, #error>), true),
+        ReturnType::Type(_, ty) => (
+            quote_spanned!(ty.span()=> ::core::result::Result<#ty, #error>),
+            true,
+        ),
         ReturnType::Default => (quote!(::core::result::Result<(), #error>), true),
     }
 }
@@ -148,7 +204,11 @@ fn entry(
     table: TokenStream,
     run: TokenStream,
 ) -> TokenStream {
-    let ItemFn { vis, sig: Signature { ident, .. }, .. } = function;
+    let ItemFn {
+        vis,
+        sig: Signature { ident, .. },
+        ..
+    } = function;
     let name = &description.name;
     let summary = match &description.summary {
         Some(text) => quote!(::core::option::Option::Some(#text)),

@@ -35,7 +35,9 @@ impl Cursor {
     /// `durable.random-bytes`.
     pub fn random_bytes(&mut self, length: u32) -> Result<Vec<u8>, Stop> {
         if length > MAX_RANDOM_BYTES {
-            return Err(Stop::Contract(format!("random-bytes was asked for {length} bytes; at most {MAX_RANDOM_BYTES} are given")));
+            return Err(Stop::Contract(format!(
+                "random-bytes was asked for {length} bytes; at most {MAX_RANDOM_BYTES} are given"
+            )));
         }
         Ok(if self.mode == Mode::Dormant { vec![0; length as usize] } else { self.durable.bytes(length as usize) })
     }
@@ -83,7 +85,8 @@ impl Cursor {
             }
         }
         if self.effects_taken() && self.turn.logs.len() < MAX_LOGS_PER_TURN {
-            let cut = (0..=MAX_LOG_BYTES.min(message.len())).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            let cut =
+                (0..=MAX_LOG_BYTES.min(message.len())).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
             self.turn.logs.push(LogLine { at: self.now, level, message: message[..cut].to_owned(), fields: checked });
         }
         Ok(Ok(()))
@@ -100,7 +103,9 @@ impl Cursor {
             Err(error) => return Ok(Err(error)),
         };
         if self.publishes_this_turn >= MAX_PUBLISHES_PER_TURN {
-            return Ok(Err(CallError::LimitExceeded(format!("a turn publishes at most {MAX_PUBLISHES_PER_TURN} values"))));
+            return Ok(Err(CallError::LimitExceeded(format!(
+                "a turn publishes at most {MAX_PUBLISHES_PER_TURN} values"
+            ))));
         }
         self.publishes_this_turn += 1;
         if self.effects_taken() {

@@ -99,7 +99,8 @@ impl Cursor {
     }
 
     fn queue(&mut self, signal: &SignalReceived, event_id: u64) {
-        let message = Unread { order: (event_id, 0), message_id: signal.message_id.clone(), payload: signal.payload.clone() };
+        let message =
+            Unread { order: (event_id, 0), message_id: signal.message_id.clone(), payload: signal.payload.clone() };
         self.unread.entry(signal.channel.clone()).or_default().push_back(message);
     }
 

@@ -103,7 +103,11 @@ impl Cursor {
         self.awake("cancel-promise")?;
         let Some(open) = self.open.get(&promise).cloned() else {
             let unknown = promise == 0 || promise > self.issued;
-            return refused(if unknown { CallError::UnknownPromise(promise) } else { CallError::SpentPromise(promise) });
+            return refused(if unknown {
+                CallError::UnknownPromise(promise)
+            } else {
+                CallError::SpentPromise(promise)
+            });
         };
         if let Err(error) = self.may_issue() {
             return refused(error);
@@ -146,14 +150,19 @@ impl Cursor {
     pub(super) fn checked_json(&self, text: &str, what: &str) -> Result<Json, CallError> {
         let limit = self.run.limits.payload_bytes as usize;
         if text.len() > limit {
-            return Err(CallError::LimitExceeded(format!("{what} has {} bytes; at most {limit} are allowed", text.len())));
+            return Err(CallError::LimitExceeded(format!(
+                "{what} has {} bytes; at most {limit} are allowed",
+                text.len()
+            )));
         }
         Json::parse(text).map_err(|e| CallError::InvalidJson(format!("{what}: {e}")))
     }
 
     fn may_issue(&self) -> Result<(), CallError> {
         if self.issued_this_turn >= MAX_COMMANDS_PER_TURN {
-            return Err(CallError::LimitExceeded(format!("a turn issues at most {MAX_COMMANDS_PER_TURN} commands; wait for something first")));
+            return Err(CallError::LimitExceeded(format!(
+                "a turn issues at most {MAX_COMMANDS_PER_TURN} commands; wait for something first"
+            )));
         }
         Ok(())
     }
@@ -168,7 +177,9 @@ impl Cursor {
 
     /// The usual case of a replay: the recorded activity with the very same text. No parsing is needed.
     fn fast_match(&mut self, name: &str, input: &str) -> bool {
-        let Some(front) = self.recorded.front() else { return false };
+        let Some(front) = self.recorded.front() else {
+            return false;
+        };
         let same = front.command_no == self.issued + 1
             && matches!(&front.attributes, Attributes::TaskScheduled(t) if *t.name == *name && t.input.as_str() == input);
         if same {
@@ -225,16 +236,17 @@ impl Cursor {
     }
 
     pub(super) fn diverge(&mut self, asked: String) -> Stop {
-        self.divergence = Some(Box::new(Divergence::at_command(self.issued + 1, self.recorded.front(), asked, self.last_applied)));
+        self.divergence =
+            Some(Box::new(Divergence::at_command(self.issued + 1, self.recorded.front(), asked, self.last_applied)));
         Stop::Diverged
     }
 }
 
 fn check_duration(what: &str, duration: Option<u64>) -> Result<(), CallError> {
     match duration {
-        Some(nanos) if nanos > MAX_DURATION_NANOS => {
-            Err(CallError::InvalidArgument(format!("{what} is {nanos} ns; at most {MAX_DURATION_NANOS} (100 years) are allowed")))
-        }
+        Some(nanos) if nanos > MAX_DURATION_NANOS => Err(CallError::InvalidArgument(format!(
+            "{what} is {nanos} ns; at most {MAX_DURATION_NANOS} (100 years) are allowed"
+        ))),
         _ => Ok(()),
     }
 }

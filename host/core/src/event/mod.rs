@@ -15,13 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Timestamp;
 
-pub use activity::{TaskCancelRequested, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled, TaskTimedOut, TimeoutType};
+pub use activity::{
+    TaskCancelRequested, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled, TaskTimedOut,
+    TimeoutType,
+};
 pub use marker::VersionRecorded;
 pub use signal::SignalReceived;
 pub use timer::{TimerCanceled, TimerCreated, TimerFired};
 pub use workflow::{
-    BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted, ExecutionContinuedAsNew,
-    ExecutionFailed, ExecutionStarted, ExecutionTerminated, ExecutionUnblocked,
+    BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted,
+    ExecutionContinuedAsNew, ExecutionFailed, ExecutionStarted, ExecutionTerminated, ExecutionUnblocked,
 };
 
 /// What an event is about.
@@ -147,7 +150,11 @@ impl EventType {
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
-            Self::ExecutionCompleted | Self::ExecutionFailed | Self::ExecutionCanceled | Self::ExecutionTerminated | Self::ExecutionContinuedAsNew
+            Self::ExecutionCompleted
+                | Self::ExecutionFailed
+                | Self::ExecutionCanceled
+                | Self::ExecutionTerminated
+                | Self::ExecutionContinuedAsNew
         )
     }
 
@@ -160,7 +167,10 @@ impl EventType {
     /// Whether the event resolves a command: its `command_no` is the promise.
     #[must_use]
     pub fn is_resolution(self) -> bool {
-        matches!(self, Self::TaskCompleted | Self::TaskFailed | Self::TaskTimedOut | Self::TaskCanceled | Self::TimerFired)
+        matches!(
+            self,
+            Self::TaskCompleted | Self::TaskFailed | Self::TaskTimedOut | Self::TaskCanceled | Self::TimerFired
+        )
     }
 
     #[must_use]
@@ -224,9 +234,10 @@ impl EventBody {
         match &self.attributes {
             Attributes::ExecutionStarted(_) => Some("start".to_owned()),
             Attributes::CancelRequested(_) => Some("cancel".to_owned()),
-            Attributes::TaskCompleted(_) | Attributes::TaskFailed(_) | Attributes::TaskTimedOut(_) | Attributes::TaskCanceled(_) => {
-                Some(format!("a:{no}"))
-            }
+            Attributes::TaskCompleted(_)
+            | Attributes::TaskFailed(_)
+            | Attributes::TaskTimedOut(_)
+            | Attributes::TaskCanceled(_) => Some(format!("a:{no}")),
             Attributes::TimerFired(_) => Some(format!("t:{no}")),
             Attributes::SignalReceived(s) => Some(format!("m:{}", s.message_id)),
             _ => None,

@@ -23,7 +23,10 @@ pub struct CarriedMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionStarted {
     pub execution: ExecutionKey,
+    /// The name under which it was started.
     pub workflow: Arc<str>,
+    /// The name under which the component exports it.
+    pub export: Arc<str>,
     /// The component that the run is pinned to.
     pub digest: Digest,
     pub input: Json,

@@ -4,7 +4,7 @@
 mod chain;
 mod rules;
 
-pub use chain::{decode_all, check_chain};
+pub use chain::{check_chain, decode_all};
 pub use rules::{Rows, validate, validate_rows};
 
 use crate::codec::CodecError;

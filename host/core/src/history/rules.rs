@@ -36,7 +36,9 @@ fn steps(events: &[HistoryEvent]) -> Result<BTreeMap<u64, Step>, Violation> {
         {
             return Err(Violation::RepeatedInbound { event: event.event_id, key });
         }
-        let Some(command_no) = event.body.command_no else { continue };
+        let Some(command_no) = event.body.command_no else {
+            continue;
+        };
         if event.event_type().is_numbered_command() {
             if command_no <= last_command {
                 return Err(Violation::CommandOrder(event.event_id));
@@ -70,7 +72,9 @@ fn record(steps: &mut BTreeMap<u64, Step>, command_no: u64, attributes: &Attribu
 
 fn resolve(steps: &mut BTreeMap<u64, Step>, event: &HistoryEvent, command_no: u64) -> Result<(), Violation> {
     let wrong = |why| Err(Violation::Resolution { event: event.event_id, command_no, why });
-    let Some(step) = steps.get_mut(&command_no) else { return wrong("which was not issued") };
+    let Some(step) = steps.get_mut(&command_no) else {
+        return wrong("which was not issued");
+    };
     if step.resolved {
         return wrong("which was resolved before");
     }
@@ -80,9 +84,11 @@ fn resolve(steps: &mut BTreeMap<u64, Step>, event: &HistoryEvent, command_no: u6
     }
     step.resolved = true;
     match step.deadline {
-        Some(deadline) if event.timestamp < deadline => {
-            Err(Violation::EarlyTimer { event: event.event_id, command_no, early_nanos: deadline.since(event.timestamp) })
-        }
+        Some(deadline) if event.timestamp < deadline => Err(Violation::EarlyTimer {
+            event: event.event_id,
+            command_no,
+            early_nanos: deadline.since(event.timestamp),
+        }),
         _ => Ok(()),
     }
 }
@@ -123,11 +129,17 @@ pub fn validate_rows(events: &[HistoryEvent], rows: &Rows) -> Result<(), Violati
     }
     let inbound = events.iter().rev().find(|e| e.event_type().is_inbound()).map_or(0, |e| e.event_id);
     if rows.last_inbound_id != inbound || rows.applied_through > inbound {
-        return fail(format!("the row names inbound event {} applied {}, history {inbound}", rows.last_inbound_id, rows.applied_through));
+        return fail(format!(
+            "the row names inbound event {} applied {}, history {inbound}",
+            rows.last_inbound_id, rows.applied_through
+        ));
     }
     let closed = events.last().is_some_and(|e| e.event_type().is_terminal());
     if rows.open == closed {
-        return fail(format!("the row says {}, the last event says otherwise", if rows.open { "open" } else { "closed" }));
+        return fail(format!(
+            "the row says {}, the last event says otherwise",
+            if rows.open { "open" } else { "closed" }
+        ));
     }
     let pending = |timer: bool| -> BTreeSet<u64> {
         let open = steps.iter().filter(|(_, s)| !closed && !s.resolved && !s.given_up && s.deadline.is_some() == timer);

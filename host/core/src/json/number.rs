@@ -12,7 +12,8 @@ pub(super) struct Decimal<'a> {
 
 impl<'a> Decimal<'a> {
     pub fn new(negative: bool, whole: &'a str, fraction: &'a str, exponent: i64) -> Self {
-        let mut digits = if fraction.is_empty() { Cow::Borrowed(whole) } else { Cow::Owned([whole, fraction].concat()) };
+        let mut digits =
+            if fraction.is_empty() { Cow::Borrowed(whole) } else { Cow::Owned([whole, fraction].concat()) };
         let mut exponent = exponent - fraction.len() as i64;
         let leading = digits.len() - digits.trim_start_matches('0').len();
         let kept = digits.trim_end_matches('0').len().max(leading);

@@ -191,7 +191,9 @@ impl<'a> Parser<'a> {
                     return Ok(Cow::Borrowed(&self.text[start..self.at - 1]));
                 }
                 Some(b'\\') => return self.escaped(start).map(Cow::Owned),
-                Some(0..=0x1f) => return Err(self.error("a string holds a control character; escape it")),
+                Some(0..=0x1f) => {
+                    return Err(self.error("a string holds a control character; escape it"));
+                }
                 Some(_) => self.at += 1,
             }
         }
@@ -258,7 +260,9 @@ impl<'a> Parser<'a> {
 
     fn hex4(&mut self) -> Result<u32, JsonError> {
         let digits = self.bytes.get(self.at..self.at + 4).filter(|d| d.iter().all(u8::is_ascii_hexdigit));
-        let Some(digits) = digits else { return Err(self.error("expected four hexadecimal digits")) };
+        let Some(digits) = digits else {
+            return Err(self.error("expected four hexadecimal digits"));
+        };
         self.at += 4;
         Ok(digits.iter().fold(0, |n, d| n * 16 + char::from(*d).to_digit(16).unwrap_or(0)))
     }

@@ -10,6 +10,6 @@ pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
 pub use catalog::{ActivityRow, Catalog, ComponentMeta, VersionRow};
 pub use clock::Clock;
 pub use store::{
-    AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published, RowChange, Status, StoreError,
-    StoreErrorKind, TaskRow, TimerRow,
+    AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published, RowChange,
+    Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
 };

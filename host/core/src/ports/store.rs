@@ -28,8 +28,15 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Self; 7] =
-        [Self::Running, Self::Blocked, Self::Completed, Self::Failed, Self::Canceled, Self::Terminated, Self::ContinuedAsNew];
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Blocked,
+        Self::Completed,
+        Self::Failed,
+        Self::Canceled,
+        Self::Terminated,
+        Self::ContinuedAsNew,
+    ];
 
     #[must_use]
     pub fn is_open(self) -> bool {
@@ -89,6 +96,33 @@ pub struct NewExecution {
     pub digest: Digest,
     pub started_at: Timestamp,
     pub correlation_id: Option<Arc<str>>,
+}
+
+impl ExecutionRow {
+    /// The row of a run before its first event.
+    #[must_use]
+    pub fn new(key: RunKey, new: &NewExecution, epoch: u64) -> Self {
+        Self {
+            key,
+            execution: new.execution.clone(),
+            workflow: new.workflow.clone(),
+            digest: new.digest,
+            status: Status::Running,
+            blocked: None,
+            epoch,
+            last_event_id: 0,
+            last_hash: crate::canonical_hash::GENESIS,
+            last_timestamp: new.started_at,
+            last_inbound_id: 0,
+            applied_through: 0,
+            command_count: 0,
+            history_bytes: 0,
+            crashes: 0,
+            started_at: new.started_at,
+            closed_at: None,
+            correlation_id: new.correlation_id.clone(),
+        }
+    }
 }
 
 /// What the row says after the item.
@@ -277,7 +311,12 @@ pub trait HistoryStore: Send + Sync {
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError>;
 
     /// A run by its name: the given one, else the open one, else the latest.
-    fn find(&self, namespace: &Namespace, id: &WorkflowId, run: Option<RunId>) -> Result<Option<ExecutionRow>, StoreError>;
+    fn find(
+        &self,
+        namespace: &Namespace,
+        id: &WorkflowId,
+        run: Option<RunId>,
+    ) -> Result<Option<ExecutionRow>, StoreError>;
 
     /// Newest first, those with keys below `before`.
     fn list(&self, filter: &ListFilter, before: Option<RunKey>, limit: usize) -> Result<Vec<ExecutionRow>, StoreError>;

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType,
-    Encoding, FunctionBody, GlobalType, Instance, Operator, Parser, Payload, TypeRef, ValType, WasmFeatures,
+    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind,
+    ComponentOuterAliasKind, ComponentType, Encoding, FunctionBody, GlobalType, Instance, Operator,
+    Parser, Payload, TypeRef, ValType, WasmFeatures,
 };
 
 /// What a module has that lives between two calls.
@@ -92,8 +93,14 @@ impl Survey {
         if !global.mutable {
             return Ok(());
         }
-        if !matches!(global.content_type, ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64) {
-            return Err(format!("a core module has a mutable global of type {}", global.content_type));
+        if !matches!(
+            global.content_type,
+            ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64
+        ) {
+            return Err(format!(
+                "a core module has a mutable global of type {}",
+                global.content_type
+            ));
         }
         if let Some(module) = self.modules.last_mut() {
             module.mutable_globals += 1;
@@ -103,10 +110,14 @@ impl Survey {
 
     fn component(&mut self, payload: Payload<'_>) -> Found<()> {
         match payload {
-            Payload::ComponentStartSection { .. } => return Err("the component has a start function".into()),
+            Payload::ComponentStartSection { .. } => {
+                return Err("the component has a start function".into());
+            }
             Payload::InstanceSection(r) => {
                 for instance in r {
-                    if let Instance::Instantiate { module_index, .. } = instance.map_err(|e| e.to_string())? {
+                    if let Instance::Instantiate { module_index, .. } =
+                        instance.map_err(|e| e.to_string())?
+                    {
                         *self.instantiated.entry(module_index).or_default() += 1;
                     }
                 }
@@ -139,10 +150,18 @@ impl Survey {
         }
         let memories: usize = self.modules.iter().map(|m| m.memories).sum();
         if memories != 1 {
-            return Err(format!("the component has {memories} linear memories; an image holds exactly one"));
+            return Err(format!(
+                "the component has {memories} linear memories; an image holds exactly one"
+            ));
         }
-        if let Some(index) = self.modules.iter().position(|m| m.memories == 0 && m.mutable_globals > 0) {
-            return Err(format!("core module {index} has mutable globals but is not the one with the memory"));
+        if let Some(index) = self
+            .modules
+            .iter()
+            .position(|m| m.memories == 0 && m.mutable_globals > 0)
+        {
+            return Err(format!(
+                "core module {index} has mutable globals but is not the one with the memory"
+            ));
         }
         Ok(self.modules.iter().map(|m| m.mutable_globals).sum())
     }
@@ -158,14 +177,25 @@ fn check_memory(memory: &wasmparser::MemoryType) -> Found<()> {
 fn check_alias(alias: &ComponentAlias<'_>) -> Found<()> {
     let of_module = matches!(
         alias,
-        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
-            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. }
+        ComponentAlias::InstanceExport {
+            kind: ComponentExternalKind::Module,
+            ..
+        } | ComponentAlias::Outer {
+            kind: ComponentOuterAliasKind::CoreModule,
+            ..
+        }
     );
-    if of_module { Err("a core module is passed between components".into()) } else { Ok(()) }
+    if of_module {
+        Err("a core module is passed between components".into())
+    } else {
+        Ok(())
+    }
 }
 
 fn check_canonical(function: &CanonicalFunction) -> Found<()> {
-    let (CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. }) = function else {
+    let (CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. }) =
+        function
+    else {
         return Err("the component uses resources or asynchronous functions".into());
     };
     let plain = |option: &CanonicalOption| {
@@ -194,7 +224,10 @@ fn check_body(body: &FunctionBody<'_>) -> Found<()> {
             Operator::MemoryInit { .. } => "memory.init",
             _ => continue,
         };
-        return Err(format!("the code at byte {} uses {name}", body.range().start));
+        return Err(format!(
+            "the code at byte {} uses {name}",
+            body.range().start
+        ));
     }
     Ok(())
 }

@@ -1,0 +1,167 @@
+//! A host on this machine: open, listen, say so, serve until a signal, end in good order.
+
+mod files;
+mod listen;
+mod log;
+mod signals;
+
+use std::{net::SocketAddr, sync::Arc, time::Instant};
+
+use relive_engine::EngineConfig;
+use relive_store::OpenError;
+use serde::Serialize;
+use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
+
+use crate::{
+    exit::{Exit, Failure},
+    host::{Host, HostConfig, HostError},
+    output,
+    verbs::DevArgs,
+};
+
+/// Threads of the API: it parses and waits; the work is the engine's.
+const API_THREADS: usize = 2;
+
+/// What `--json` prints once the host listens.
+#[derive(Serialize)]
+struct Ready<'a> {
+    address: String,
+    data: String,
+    pid: u32,
+    ready_ms: u64,
+    version: &'a str,
+}
+
+/// Runs a host until it is told to end.
+pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let address = listen::loopback(&args.listen)?;
+    log::start(args.log_file.as_deref())?;
+    raise_open_files();
+    let mut config = HostConfig::new(args.data.clone());
+    config.engine = engine_config(args);
+    config.bench_activities = args.bench_activities;
+    let host = Host::open(config).map_err(not_opened)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(API_THREADS)
+        .thread_name("relive-api")
+        .enable_all()
+        .build()
+        .map_err(|e| {
+            Failure::new(
+                Exit::Failed,
+                "threads",
+                format!("failed to start the API's threads: {e}"),
+            )
+        })?;
+    let served = serve(&runtime, &host, address, |address| {
+        let files = files::RunFiles::write(&args.data, address)?;
+        announce(args, address, began, json)?;
+        Ok(files)
+    });
+    runtime.block_on(host.close());
+    served?;
+    if !json {
+        output::complain("ended in good order");
+    }
+    Ok(Exit::Ok)
+}
+
+/// Listens, tells `ready` where, and serves until a signal. The files that say where it listens go when it ends.
+fn serve(
+    runtime: &Runtime,
+    host: &Host,
+    address: SocketAddr,
+    ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
+) -> Result<(), Failure> {
+    runtime.block_on(async {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|e| listen::refused(address, &e))?;
+        let address = listener
+            .local_addr()
+            .map_err(|e| listen::refused(address, &e))?;
+        let stop = Arc::new(Notify::new());
+        signals::watch(&stop)?;
+        let _files = ready(address)?;
+        let router = relive_api::router(host.engine());
+        relive_api::serve(listener, router, stop.notified())
+            .await
+            .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
+    })
+}
+
+fn engine_config(args: &DevArgs) -> EngineConfig {
+    let mut config = EngineConfig::default();
+    if let Some(events) = args.max_events {
+        config.run_limits.events = events;
+    }
+    if let Some(codec) = args.codec {
+        config.codec = codec;
+    }
+    if let Some(mib) = args.cache_mb {
+        config.cache.memory_bytes = usize::try_from(mib)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(1 << 20);
+    }
+    config
+}
+
+/// Connections and granted directories are descriptors; what the machine allows is asked for.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    ) {
+        tracing::debug!(%error, "failed to raise the limit of open files");
+    }
+}
+
+fn not_opened(error: HostError) -> Failure {
+    let exit = match &error {
+        HostError::Store(OpenError::Locked { .. }) => Exit::Conflict,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error.code(), format!("failed to {error}"))
+}
+
+fn announce(
+    args: &DevArgs,
+    address: SocketAddr,
+    began: Instant,
+    json: bool,
+) -> Result<(), Failure> {
+    let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let version = env!("CARGO_PKG_VERSION");
+    let url = format!("http://{address}");
+    if json {
+        let ready = Ready {
+            address: url,
+            data: args.data.display().to_string(),
+            pid: std::process::id(),
+            ready_ms,
+            version,
+        };
+        return output::line(
+            &serde_json::to_string(&ready)
+                .map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
+        );
+    }
+    let server = if url == crate::DEFAULT_SERVER {
+        String::new()
+    } else {
+        format!("export RELIVE_SERVER={url}\n    ")
+    };
+    output::line(&format!(
+        "relive {version} is up after {ready_ms} ms\n\
+         \n  address  {url}\n  data     {}\n\
+         \n  next, in another terminal:\n    {server}relive deploy DIR\n    relive start WORKFLOW --input '{{}}' --wait\n\
+         \n  Ctrl-C ends it in good order; kill -9 is fine too",
+        args.data.display()
+    ))
+}

@@ -1,0 +1,178 @@
+//! The wiring of a host: the one file that names adapters. `dev` and tests open hosts through it.
+//!
+//! A host has two async runtimes: the API's, which the caller owns, and one for activities, so that user code that
+//! blocks a thread cannot stall the API.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use relive_activity::{ActivityRegistry, DispatchLimits, WasmHost, WasmHostError, WasmLimits};
+use relive_core::{
+    Failure, Json, Timestamp,
+    ports::{Catalog, Clock, HistoryStore},
+};
+use relive_engine::{Engine, EngineConfig, EngineParts, SandboxGuests};
+use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, SandboxError};
+use relive_store::{OpenError, OpenOptions, SqliteStore};
+use tokio::runtime::Runtime;
+
+use crate::{deployment::WasmActivities, verbs::compile_component};
+
+/// Threads of the activities' runtime: wasm activities have their own, native ones are asynchronous.
+const ACTIVITY_THREADS: usize = 2;
+
+/// What a host is told.
+pub struct HostConfig {
+    /// Where everything lies; made if it is not there.
+    pub data_dir: PathBuf,
+    pub engine: EngineConfig,
+    /// How uploads are compiled.
+    pub compile: CompileMode,
+    /// Offers the native activity `echo`, for benchmarks.
+    pub bench_activities: bool,
+}
+
+impl HostConfig {
+    /// A host in `data_dir` that compiles in a child of this binary.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            engine: EngineConfig::default(),
+            compile: compile_child(),
+            bench_activities: false,
+        }
+    }
+}
+
+/// This binary as the compiler's process. The link in `/proc` leads to it also when the file was replaced by a newer one.
+fn compile_child() -> CompileMode {
+    let program = match std::env::current_exe() {
+        Ok(path) if cfg!(not(target_os = "linux")) => path,
+        _ => PathBuf::from("/proc/self/exe"),
+    };
+    CompileMode::Child {
+        program,
+        args: vec![compile_component::NAME.into()],
+    }
+}
+
+/// Why a host cannot be opened. Fits "failed to {..}".
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("open the data directory: {0}")]
+    Store(#[from] OpenError),
+    #[error("set up the sandbox: {0}")]
+    Sandbox(#[from] SandboxError),
+    #[error("set up the activities' host: {0}")]
+    Activities(#[from] WasmHostError),
+    #[error("start the engine: {0}")]
+    Engine(#[from] relive_core::Error),
+    #[error("start the activities' threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+impl HostError {
+    /// Stable, for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Sandbox(_) => "sandbox",
+            Self::Activities(_) => "activity-host",
+            Self::Engine(error) => error.code,
+            Self::Threads(_) => "threads",
+        }
+    }
+}
+
+/// A running host without a listener.
+pub struct Host {
+    engine: Engine,
+    store: Arc<SqliteStore>,
+    activities: Runtime,
+}
+
+impl Host {
+    /// Opens the data directory and starts the engine; recovery goes on in the background.
+    pub fn open(config: HostConfig) -> Result<Self, HostError> {
+        let sandbox_config = SandboxConfig {
+            cache_dir: Some(config.data_dir.join("native")),
+            compile: config.compile,
+            compile_limits: CompileLimits::default(),
+        };
+        // The store first: it makes the directory, and refuses one that another host has.
+        let store = Arc::new(SqliteStore::open(&config.data_dir, OpenOptions::default())?);
+        let sandbox = Sandbox::new(sandbox_config)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(ACTIVITY_THREADS)
+            .thread_name("relive-activity")
+            .enable_all()
+            .build()?;
+        let catalog: Arc<dyn Catalog> = store.clone();
+        let wasm = WasmHost::new(sandbox.clone(), WasmLimits::default())?;
+        let mut registry = ActivityRegistry::builder(DispatchLimits::default())
+            .wasm(wasm.clone())
+            .catalog(catalog.clone());
+        if config.bench_activities {
+            registry =
+                registry.native_raw(
+                    "echo",
+                    |_, input: Json| async move { Ok::<_, Failure>(input) },
+                );
+        }
+        let registry = registry.build();
+        let parts = EngineParts {
+            store: store.clone() as Arc<dyn HistoryStore>,
+            guests: Arc::new(SandboxGuests::new(sandbox.clone(), catalog.clone())),
+            catalog,
+            activities: Arc::new(registry.clone()),
+            activity_host: Arc::new(WasmActivities::new(sandbox, wasm, registry)),
+            clock: Arc::new(SystemClock),
+            epoch: store.epoch(),
+            clean: store.was_clean(),
+            marks: Some(config.data_dir.join("running")),
+            commits: Arc::new({
+                let store = store.clone();
+                move || store.commits()
+            }),
+        };
+        let engine = Engine::start(parts, config.engine, runtime.handle().clone())?;
+        Ok(Self {
+            engine,
+            store,
+            activities: runtime,
+        })
+    }
+
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// Ends in good order: turns finish, what is decided is committed, and the store notes that nothing was cut off.
+    /// Call it once the listener has ended.
+    pub async fn close(self) {
+        self.engine.shutdown().await;
+        if let Err(error) = self.store.close_clean() {
+            tracing::warn!(%error, "failed to note the clean end; the next start will check more");
+        }
+        // Threads of activities that do not listen must not hold up the end.
+        self.activities.shutdown_background();
+    }
+}
+
+/// This machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+}

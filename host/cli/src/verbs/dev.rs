@@ -1,0 +1,58 @@
+//! `relive dev`: its options. What it does is in `crate::dev`.
+
+use std::path::PathBuf;
+
+use relive_core::codec::CodecId;
+
+use crate::{
+    Context, dev,
+    exit::{Exit, Failure},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The data directory; made if it is not there
+    #[arg(
+        long,
+        alias = "data-dir",
+        env = "RELIVE_DATA",
+        default_value = ".relive",
+        value_name = "DIR"
+    )]
+    pub data: PathBuf,
+    /// The address to listen on; loopback alone. Port 0 takes a free one
+    #[arg(
+        long,
+        env = "RELIVE_LISTEN",
+        default_value = "127.0.0.1:7474",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: String,
+    /// Events that a history may have; for new runs
+    #[arg(long, env = "RELIVE_MAX_EVENTS", value_parser = clap::value_parser!(u64).range(100..=relive_core::limits::MAX_EVENT_ID), value_name = "N")]
+    pub max_events: Option<u64>,
+    /// How new events are stored: json or postcard
+    #[arg(long, env = "RELIVE_CODEC", value_parser = codec, value_name = "CODEC")]
+    pub codec: Option<CodecId>,
+    /// Memory of live guests, in MiB; the least recently used go cold first
+    #[arg(long, env = "RELIVE_CACHE_MB", value_parser = clap::value_parser!(u32).range(1..), value_name = "MIB")]
+    pub cache_mb: Option<u32>,
+    /// Write the log to a file instead of stderr; RELIVE_LOG filters it (`info,relive_engine=debug`)
+    #[arg(long, env = "RELIVE_LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Offer the native activity `echo`
+    #[arg(long, hide = true)]
+    pub bench_activities: bool,
+}
+
+fn codec(name: &str) -> Result<CodecId, String> {
+    match name {
+        "json" => Ok(CodecId::Json),
+        "postcard" => Ok(CodecId::Postcard),
+        _ => Err("there are json and postcard".to_owned()),
+    }
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    dev::run(args, context.global.json)
+}

@@ -1,0 +1,102 @@
+//! The verbs: a file each, listed and dispatched here.
+
+mod cancel;
+pub mod compile_component;
+mod completions;
+mod deploy;
+mod dev;
+mod doctor;
+mod history;
+mod inspect;
+mod list;
+mod logs;
+mod query;
+mod replay;
+mod result;
+mod show;
+mod signal;
+mod start;
+mod state;
+mod terminate;
+mod unblock;
+mod verify;
+mod workflows;
+
+use clap::Subcommand;
+
+pub use dev::Args as DevArgs;
+
+use crate::{
+    Context,
+    exit::{Exit, Failure},
+};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a host: one process, one data directory, this machine only
+    Dev(dev::Args),
+    /// Show what the host finds out about a component, deploying nothing
+    Inspect(inspect::Args),
+    /// Deploy a component's workflows, or everything that a relive.toml names
+    Deploy(deploy::Args),
+    /// List deployed workflows with their versions, and activities
+    Workflows(workflows::Args),
+    /// Start an execution
+    Start(start::Args),
+    /// Show how an execution ended, or wait for it
+    Result(result::Args),
+    /// List executions, newest first
+    List(list::Args),
+    /// Show one execution: steps, attempts, what it waits for
+    Show(show::Args),
+    /// Show an execution's history
+    History(history::Args),
+    /// Send a message to an execution
+    Signal(signal::Args),
+    /// Read what an execution published
+    Query(query::Args),
+    /// Show what an execution logged
+    Logs(logs::Args),
+    /// Ask an execution to cancel; it may clean up
+    Cancel(cancel::Args),
+    /// End an execution without asking it
+    Terminate(terminate::Args),
+    /// Let a blocked execution try again
+    Unblock(unblock::Args),
+    /// Relive an execution without effects and say whether code and history agree
+    Replay(replay::Args),
+    /// Show open promises, steps and published values at any event
+    State(state::Args),
+    /// Check stored histories
+    Verify(verify::Args),
+    /// Check this machine, the data directory and the host
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Runs a verb.
+pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Dev(args) => dev::run(&args, context),
+        Verb::Inspect(args) => inspect::run(&args, context),
+        Verb::Deploy(args) => deploy::run(&args, context),
+        Verb::Workflows(args) => workflows::run(&args, context),
+        Verb::Start(args) => start::run(&args, context),
+        Verb::Result(args) => result::run(&args, context),
+        Verb::List(args) => list::run(&args, context),
+        Verb::Show(args) => show::run(&args, context),
+        Verb::History(args) => history::run(&args, context),
+        Verb::Signal(args) => signal::run(&args, context),
+        Verb::Query(args) => query::run(&args, context),
+        Verb::Logs(args) => logs::run(&args, context),
+        Verb::Cancel(args) => cancel::run(&args, context),
+        Verb::Terminate(args) => terminate::run(&args, context),
+        Verb::Unblock(args) => unblock::run(&args, context),
+        Verb::Replay(args) => replay::run(&args, context),
+        Verb::State(args) => state::run(&args, context),
+        Verb::Verify(args) => verify::run(&args, context),
+        Verb::Doctor(args) => doctor::run(&args, context),
+        Verb::Completions(args) => completions::run(&args),
+    }
+}

@@ -1,0 +1,73 @@
+//! `relive start WORKFLOW`.
+
+use std::time::Duration;
+
+use relive_core::Json;
+use relive_engine::views::Started;
+use serde::Serialize;
+
+use crate::{
+    Context,
+    client::decode,
+    exit::{Exit, Failure},
+    input::Input,
+    output::{self, parse_duration},
+    wait,
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The deployed workflow's name
+    workflow: String,
+    #[command(flatten)]
+    input: Input,
+    /// Your key of the execution; at most one open run has it. A fresh UUID if absent
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Names your request in logs and events
+    #[arg(long, value_name = "ID")]
+    correlation_id: Option<String>,
+    /// Wait for the end and print the result
+    #[arg(long)]
+    wait: bool,
+    /// Wait this long at most (500ms, 30s, 5m)
+    #[arg(long, value_parser = parse_duration, requires = "wait", value_name = "TIME")]
+    timeout: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    workflow: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workflow_id: Option<&'a str>,
+    input: &'a Json,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    correlation_id: Option<&'a str>,
+}
+
+pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let input = args.input.read()?;
+    let body = Body {
+        workflow: &args.workflow,
+        workflow_id: args.id.as_deref(),
+        input: &input,
+        correlation_id: args.correlation_id.as_deref(),
+    };
+    let body = serde_json::to_string(&body).map_err(|e| Failure::usage(e.to_string()))?;
+    let answer = context
+        .client
+        .post(&context.client.namespace("executions"), &body)?;
+    let started: Started = decode(&answer)?;
+    let id = &started.workflow_id;
+    if args.wait {
+        output::note(context, &format!("started {id} (run {})", started.run_id));
+        let (answer, view) = wait::for_result(context, id, args.timeout)?;
+        return wait::tell(context, id, &answer, &view);
+    }
+    if context.global.json {
+        output::line(&answer)?;
+    } else {
+        output::line(&format!("started {id} (run {})", started.run_id))?;
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,248 @@
+//! The host's answers as far as people are shown them. Not the engine's own types: the command line reads what an
+//! older or newer host sends, so unknown fields pass and most others may be missing.
+
+use std::collections::BTreeMap;
+
+use relive_core::{Failure, Json, Timestamp, ports::Status};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// `GET /executions/{id}`.
+#[derive(Debug, Deserialize)]
+pub struct Detail {
+    pub workflow_id: String,
+    pub run_id: String,
+    pub workflow: String,
+    pub digest: String,
+    pub status: Status,
+    pub blocked: Option<String>,
+    pub events: u64,
+    pub commands: u64,
+    pub history_bytes: u64,
+    pub started_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub correlation_id: Option<String>,
+    #[serde(default)]
+    pub crashes: u32,
+    #[serde(default)]
+    pub steps: Vec<Step>,
+    #[serde(default)]
+    pub waits_for: Vec<String>,
+    pub block_report: Option<String>,
+    #[serde(default)]
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Step {
+    pub command_no: u64,
+    pub kind: String,
+    pub name: String,
+    pub state: String,
+    pub scheduled_event: u64,
+    pub resolved_event: Option<u64>,
+    pub attempts: u32,
+    pub output: Option<Json>,
+    pub failure: Option<Failure>,
+    pub deadline: Option<Timestamp>,
+}
+
+/// `GET /executions/{id}/history`. Events stay text: programs get them as they are.
+#[derive(Debug, Deserialize)]
+pub struct HistoryPage {
+    pub workflow_id: String,
+    pub run_id: String,
+    pub events: Vec<Box<RawValue>>,
+    pub next: Option<u64>,
+    #[serde(default)]
+    pub fingerprint: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Event {
+    pub event_id: u64,
+    pub timestamp: Timestamp,
+    pub event_type: String,
+    pub command_no: Option<u64>,
+    pub attributes: Attributes,
+}
+
+/// What any event may hold that is worth a word to people.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Attributes {
+    pub workflow: Option<String>,
+    pub name: Option<String>,
+    pub input: Option<Json>,
+    pub result: Option<Json>,
+    pub payload: Option<Json>,
+    pub failure: Option<Failure>,
+    pub last_failure: Option<Failure>,
+    pub reason: Option<String>,
+    pub duration: Option<u64>,
+    pub channel: Option<String>,
+    pub message_id: Option<String>,
+    pub attempt: Option<u32>,
+    pub timeout: Option<String>,
+    pub target: Option<u64>,
+    pub change_id: Option<String>,
+    pub version: Option<u32>,
+    pub new_run_id: Option<String>,
+    pub next_at: Option<Timestamp>,
+}
+
+/// `GET /executions/{id}/queries`.
+#[derive(Debug, Deserialize)]
+pub struct Values {
+    pub values: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Value {
+    pub key: String,
+    pub value: Json,
+    pub event_id: u64,
+}
+
+/// `GET /executions/{id}/logs`.
+#[derive(Debug, Deserialize)]
+pub struct LogsPage {
+    pub lines: Vec<Box<RawValue>>,
+    pub next: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct LogLine {
+    pub at: Timestamp,
+    pub level: String,
+    pub message: String,
+    #[serde(default)]
+    pub fields: BTreeMap<String, Json>,
+}
+
+/// `POST /executions/{id}/replay`.
+#[derive(Debug, Deserialize)]
+pub struct Replay {
+    pub digest: String,
+    pub agrees: bool,
+    pub events: u64,
+    pub commands: u64,
+    pub micros: u64,
+    pub divergence: Option<Divergence>,
+    pub fault: Option<String>,
+    pub memory: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Divergence {
+    pub command_no: u64,
+    pub event_id: Option<u64>,
+    pub after_event: u64,
+    pub history: String,
+    pub code: String,
+    pub last_agreed: u64,
+}
+
+/// `GET /executions/{id}/state`.
+#[derive(Debug, Deserialize)]
+pub struct State {
+    pub run_id: String,
+    pub at: u64,
+    pub now: Timestamp,
+    pub open_promises: Vec<OpenPromise>,
+    pub unread_messages: Vec<UnreadMessage>,
+    pub steps: Vec<Step>,
+    pub published: BTreeMap<String, Json>,
+    pub outcome: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct OpenPromise {
+    pub promise: u64,
+    pub kind: String,
+    pub name: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct UnreadMessage {
+    pub channel: String,
+    pub message_id: String,
+    pub event_id: u64,
+}
+
+/// `POST /verify`.
+#[derive(Debug, Deserialize)]
+pub struct Verify {
+    pub executions: u64,
+    pub events: u64,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Finding {
+    pub workflow_id: String,
+    pub run_id: String,
+    pub violation: String,
+}
+
+/// `POST /workflows`.
+#[derive(Debug, Deserialize)]
+pub struct Deployed {
+    pub digest: String,
+    pub workflows: Vec<DeployedWorkflow>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct DeployedWorkflow {
+    pub name: String,
+    pub version: u32,
+}
+
+/// `GET /workflows`.
+#[derive(Debug, Deserialize)]
+pub struct Versions {
+    pub workflows: Vec<Version>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Version {
+    pub workflow: String,
+    pub version: u32,
+    pub digest: String,
+    pub active: bool,
+    pub deployed_at: Timestamp,
+}
+
+/// `GET /activities`.
+#[derive(Debug, Deserialize)]
+pub struct Activities {
+    pub activities: Vec<Activity>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Activity {
+    pub name: String,
+    pub digest: String,
+    pub grants: Json,
+    pub deployed_at: Timestamp,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Deserialize)]
+pub struct HostStatus {
+    pub version: String,
+    pub pid: u32,
+    pub uptime_ms: u64,
+}
+
+/// `POST /executions/{id}/signals/{channel}`.
+#[derive(Debug, Deserialize)]
+pub struct Sent {
+    pub message_id: String,
+}
+
+/// The first twelve digits of a digest, for people.
+#[must_use]
+pub fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}

@@ -1,0 +1,74 @@
+//! What an engine can be told, and the parts that it is made of.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use relive_core::{
+    codec::CodecId,
+    limits::RunLimits,
+    ports::{ActivityRunner, Catalog, Clock, HistoryStore},
+};
+
+use crate::guests::{ActivityHost, GuestFactory};
+
+/// How much live guests may hold together; the least recently used go cold first.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheLimits {
+    /// Bytes of guest memory.
+    pub memory_bytes: usize,
+    /// Maps of the address space; `vm.max_map_count` is 65,530 by default and the rest of the process needs some.
+    pub maps: usize,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { memory_bytes: 1 << 30, maps: 40_000 }
+    }
+}
+
+/// Settings of an engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// What new runs are held to.
+    pub run_limits: RunLimits,
+    /// How new events are stored.
+    pub codec: CodecId,
+    /// Threads that run turns; a burning guest adds more for as long as it burns.
+    pub workers: usize,
+    pub cache: CacheLimits,
+    /// How often the sweep looks for work that nobody holds.
+    pub sweep_every: Duration,
+    /// How long a graceful shutdown waits for running activities.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            run_limits: RunLimits::default(),
+            codec: CodecId::default(),
+            workers: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16)),
+            cache: CacheLimits::default(),
+            sweep_every: Duration::from_secs(30),
+            shutdown_grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What an engine is made of.
+#[derive(Clone)]
+pub struct EngineParts {
+    pub store: Arc<dyn HistoryStore>,
+    pub catalog: Arc<dyn Catalog>,
+    pub guests: Arc<dyn GuestFactory>,
+    pub activities: Arc<dyn ActivityRunner>,
+    pub activity_host: Arc<dyn ActivityHost>,
+    pub clock: Arc<dyn Clock>,
+    /// The host's epoch: greater than that of any host before.
+    pub epoch: u64,
+    /// Whether the host before ended cleanly.
+    pub clean: bool,
+    /// The file that says which executions are on a thread right now; none: no quarantine.
+    pub marks: Option<PathBuf>,
+    /// Commits as the store counts them.
+    pub commits: Arc<dyn Fn() -> u64 + Send + Sync>,
+}

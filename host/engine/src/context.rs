@@ -1,0 +1,57 @@
+//! What all parts of an engine share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
+    },
+    time::Instant,
+};
+
+use crossbeam_channel::Sender;
+use relive_core::ports::{AppendItem, Catalog, Clock, HistoryStore};
+
+use crate::{
+    cache::Cache,
+    cell::Registry,
+    config::EngineConfig,
+    dispatch::Dispatcher,
+    guests::{ActivityHost, GuestFactory},
+    marks::Marks,
+    timers::Timers,
+    waiters::Waiters,
+    workflows::Workflows,
+};
+
+/// Numbers for operators and benchmarks.
+#[derive(Default)]
+pub(crate) struct Stats {
+    pub relives: AtomicU64,
+    pub relived_events: AtomicU64,
+    pub relive_nanos: AtomicU64,
+    pub recovered: AtomicU64,
+    pub in_flight: AtomicUsize,
+}
+
+pub(crate) struct Context {
+    pub config: EngineConfig,
+    pub store: Arc<dyn HistoryStore>,
+    pub catalog: Arc<dyn Catalog>,
+    pub guests: Arc<dyn GuestFactory>,
+    pub activity_host: Arc<dyn ActivityHost>,
+    pub clock: Arc<dyn Clock>,
+    pub commits: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub epoch: u64,
+    pub registry: Registry,
+    pub committer: Sender<AppendItem>,
+    pub dispatcher: Dispatcher,
+    pub timers: Timers,
+    pub cache: Cache,
+    pub waiters: Waiters,
+    pub marks: Marks,
+    pub workflows: Workflows,
+    pub stats: Stats,
+    /// No new requests; what is running may end.
+    pub stopping: AtomicBool,
+    pub started: Instant,
+}

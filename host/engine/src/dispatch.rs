@@ -1,0 +1,123 @@
+//! Dispatch of in-process activities onto the async runtime: delays, deadlines, stopping. Retries are the owner's.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use relive_core::{
+    Failure, FailureKind, RunKey,
+    event::TimeoutType,
+    ports::{ActivityRunner, ActivityTask},
+};
+use tokio::{runtime::Handle, task::AbortHandle};
+
+use crate::{
+    context::Context,
+    message::{AttemptError, Message},
+};
+
+/// An attempt that is due or running.
+pub(crate) struct Attempt(AbortHandle);
+
+impl Attempt {
+    /// Drops the attempt's future: it is asked to stop, and its result is of no interest any more.
+    pub fn stop(&self) {
+        self.0.abort();
+    }
+}
+
+pub(crate) struct Dispatcher {
+    runtime: Handle,
+    runner: Arc<dyn ActivityRunner>,
+    running: Arc<AtomicUsize>,
+    context: OnceLock<Weak<Context>>,
+}
+
+impl Dispatcher {
+    pub fn new(runtime: Handle, runner: Arc<dyn ActivityRunner>) -> Self {
+        Self { runtime, runner, running: Arc::default(), context: OnceLock::new() }
+    }
+
+    /// Where results go.
+    pub fn attach(&self, context: &Arc<Context>) {
+        let _ = self.context.set(Arc::downgrade(context));
+    }
+
+    /// Attempts that are running now.
+    pub fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Runs an attempt after `delay`, for at most `timeout`; its end comes back as a message.
+    pub fn launch(
+        &self,
+        run: RunKey,
+        task: ActivityTask,
+        delay: Duration,
+        timeout: (Duration, TimeoutType),
+    ) -> Attempt {
+        let (runner, running) = (self.runner.clone(), self.running.clone());
+        let context = self.context.get().cloned().unwrap_or_default();
+        let (command_no, attempt) = (task.command_no, task.attempt);
+        let handle = self.runtime.spawn(async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let guard = Running::new(running);
+            let result = match tokio::time::timeout(timeout.0, runner.run(task)).await {
+                Ok(Ok(result)) => Ok(result),
+                Ok(Err(failure)) => Err(AttemptError::Failed(failure)),
+                Err(_) => Err(AttemptError::TimedOut(timeout.1)),
+            };
+            drop(guard);
+            if let Some(context) = context.upgrade() {
+                context.registry.post(
+                    run,
+                    Message::Attempt { command_no, attempt, result: result.and_then(|r| bounded(&context, r)) },
+                );
+            }
+        });
+        Attempt(handle.abort_handle())
+    }
+
+    /// Posts a message after a while.
+    pub fn later(&self, run: RunKey, delay: Duration, message: Message) {
+        let context = self.context.get().cloned().unwrap_or_default();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            if let Some(context) = context.upgrade() {
+                context.registry.post(run, message);
+            }
+        });
+    }
+}
+
+/// A result larger than a payload may be is a failure that trying again would not mend.
+fn bounded(context: &Context, result: relive_core::Json) -> Result<relive_core::Json, AttemptError> {
+    let limit = context.config.run_limits.payload_bytes as usize;
+    if result.len() <= limit {
+        return Ok(result);
+    }
+    let message = format!("the result has {} bytes; at most {limit} are allowed", result.len());
+    Err(AttemptError::Failed(Failure::new(FailureKind::Rejected, "result-too-large", message).permanent()))
+}
+
+/// Counts an attempt for as long as it runs, however it ends.
+struct Running(Arc<AtomicUsize>);
+
+impl Running {
+    fn new(counter: Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,170 @@
+//! Starting and stopping an engine: which threads there are, and in which order they come and go.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use relive_core::{Error, ErrorKind};
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use crate::{
+    cache::Cache,
+    cell::Registry,
+    committer,
+    config::{EngineConfig, EngineParts},
+    context::{Context, Stats},
+    dispatch::Dispatcher,
+    marks::Marks,
+    message::Message,
+    pool::Pool,
+    recovery,
+    timers::Timers,
+    waiters::Waiters,
+    workflows::Workflows,
+};
+
+/// How long a graceful shutdown waits for commits that are under way.
+const COMMIT_GRACE: Duration = Duration::from_secs(30);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A running engine. Cheap to clone; [`Engine::shutdown`] ends it for all clones.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) context: Arc<Context>,
+    threads: Arc<Threads>,
+}
+
+struct Threads {
+    pool: Arc<Pool>,
+    others: Mutex<Vec<JoinHandle<()>>>,
+    down: AtomicBool,
+}
+
+impl Engine {
+    /// Starts an engine on `runtime`, which runs activities. Recovery goes on in the background.
+    pub fn start(parts: EngineParts, config: EngineConfig, runtime: Handle) -> Result<Self, Error> {
+        let fail = |what: &str, e: std::io::Error| {
+            Error::new(ErrorKind::Configuration, "start", format!("failed to {what}: {e}"))
+        };
+        let (marks, running) = Marks::open(parts.marks.as_deref()).map_err(|e| fail("open the running marks", e))?;
+        if !parts.clean {
+            let now = parts.clock.now();
+            parts
+                .store
+                .count_crash(&running, now)
+                .map_err(|e| Error::new(ErrorKind::EventStore, "store-unavailable", e.to_string()))?;
+        }
+        let (ready, cells) = crossbeam_channel::unbounded();
+        let (committer, items) = crossbeam_channel::unbounded();
+        let context = Arc::new(Context {
+            cache: Cache::new(config.cache),
+            store: parts.store,
+            catalog: parts.catalog,
+            guests: parts.guests,
+            activity_host: parts.activity_host,
+            clock: parts.clock,
+            commits: parts.commits,
+            epoch: parts.epoch,
+            registry: Registry::new(ready),
+            committer,
+            dispatcher: Dispatcher::new(runtime, parts.activities),
+            timers: Timers::new(),
+            waiters: Waiters::default(),
+            marks,
+            workflows: Workflows::default(),
+            stats: Stats::default(),
+            stopping: AtomicBool::new(false),
+            started: Instant::now(),
+            config,
+        });
+        context.dispatcher.attach(&context);
+        let pool = Pool::start(context.clone(), cells).map_err(|e| fail("start turn threads", e))?;
+        let engine = Self {
+            threads: Arc::new(Threads { pool, others: Mutex::default(), down: AtomicBool::new(false) }),
+            context,
+        };
+        engine
+            .spawn("relive-commit", move |context| committer::run(context, &items))
+            .map_err(|e| fail("start the committer", e))?;
+        engine
+            .spawn("relive-timers", |context| context.timers.run(context))
+            .map_err(|e| fail("start the timer service", e))?;
+        engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
+        Ok(engine)
+    }
+
+    fn spawn(&self, name: &str, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> std::io::Result<()> {
+        let context = self.context.clone();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&context))?;
+        self.threads.others.lock().push(thread);
+        Ok(())
+    }
+
+    /// Looks at the clock now: for test clocks that were moved.
+    pub fn poke_timers(&self) {
+        self.context.timers.poke();
+    }
+
+    /// Ends gracefully: no new requests, running activities get their grace, what is decided is committed, and what
+    /// rides along too. Nothing is lost without it; the next start is only less work.
+    pub async fn shutdown(&self) {
+        if self.threads.down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let context = &self.context;
+        context.stopping.store(true, Ordering::Release);
+        context.timers.stop();
+        let grace = Instant::now() + context.config.shutdown_grace;
+        while context.dispatcher.running() > 0 && Instant::now() < grace {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let flushed = Arc::new(Semaphore::new(0));
+        let runs = context.registry.runs();
+        let count = u32::try_from(runs.len()).unwrap_or(u32::MAX);
+        for run in runs {
+            context.registry.post(run, Message::Flush(flushed.clone()));
+        }
+        let _ = tokio::time::timeout(COMMIT_GRACE, flushed.acquire_many(count)).await;
+        let patience = Instant::now() + COMMIT_GRACE;
+        while !self.is_quiet() && Instant::now() < patience {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let threads = self.threads.clone();
+        let _ = tokio::task::spawn_blocking(move || threads.pool.stop()).await;
+    }
+
+    /// Whether nothing is in flight and no turn runs.
+    fn is_quiet(&self) -> bool {
+        self.context.stats.in_flight.load(Ordering::Acquire) == 0 && self.threads.pool.is_quiet()
+    }
+}
+
+/// Recovers, then looks from time to time for work that nobody holds.
+fn sweep(context: &Arc<Context>) {
+    let stop = || context.stopping.load(Ordering::Acquire);
+    let mut recovering = true;
+    while !stop() {
+        match recovery::walk(context, &stop) {
+            Ok(woken) if recovering => {
+                context.stats.recovered.fetch_add(woken, Ordering::Relaxed);
+                recovering = false;
+            }
+            Ok(woken) if woken > 0 => {
+                tracing::warn!(woken, "the sweep found executions that nobody held")
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "failed to look for work"),
+        }
+        let next = Instant::now() + if recovering { Duration::from_millis(500) } else { context.config.sweep_every };
+        while Instant::now() < next && !stop() {
+            std::thread::sleep(Duration::from_millis(50).min(context.config.sweep_every));
+        }
+    }
+}

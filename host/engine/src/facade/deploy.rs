@@ -1,0 +1,125 @@
+//! Deploying and inspecting components.
+
+use std::sync::Arc;
+
+use relive_core::{
+    Error, ErrorKind, Json, Namespace,
+    ids::check_name,
+    ports::{ActivityRow, ComponentMeta, VersionRow},
+};
+
+use super::lookup::store_error;
+use crate::{
+    engine::Engine,
+    guests::Described,
+    requests::{DeployActivityRequest, DeployRequest},
+    views::{Deployed, DeployedWorkflow},
+};
+
+fn invalid(error: &relive_core::ids::NameError) -> Error {
+    Error::new(ErrorKind::Validation, "invalid-name", error.to_string())
+}
+
+impl Engine {
+    /// Admits a component and makes its workflows' new versions the active ones. The same bytes are the same version.
+    pub async fn deploy(&self, request: DeployRequest) -> Result<Deployed, Error> {
+        self.accepting()?;
+        self.blocking(move |engine| engine.deploy_now(&request)).await
+    }
+
+    fn deploy_now(&self, request: &DeployRequest) -> Result<Deployed, Error> {
+        let admitted = self.context.guests.admit(&request.bytes)?;
+        let names = deploy_names(&admitted.workflows, request.name.as_deref())?;
+        let now = self.context.clock.now();
+        let meta = ComponentMeta {
+            digest: admitted.digest,
+            size: request.bytes.len() as u64,
+            inspection: admitted.inspection.clone(),
+            added_at: now,
+        };
+        self.context.catalog.put_component(&meta, &request.bytes).map_err(store_error)?;
+        let mut workflows = Vec::with_capacity(names.len());
+        for (name, described) in names {
+            let row = VersionRow {
+                workflow: name.clone(),
+                version: 0,
+                digest: admitted.digest,
+                export: described.name.as_str().into(),
+                input_schema: described.input_schema.clone(),
+                output_schema: described.output_schema.clone(),
+                active: true,
+                deployed_at: now,
+            };
+            let row = self.context.catalog.deploy(&request.namespace, &row).map_err(store_error)?;
+            self.context.workflows.changed(&request.namespace, &name);
+            tracing::info!(workflow = %name, version = row.version, digest = %row.digest.short(), "deployed");
+            workflows.push(DeployedWorkflow { name: name.to_string(), version: row.version });
+        }
+        Ok(Deployed { digest: admitted.digest, workflows, inspection: admitted.inspection })
+    }
+
+    /// Admits an activity and makes it the one that runs under its name. Returns what admission found out.
+    pub async fn deploy_activity(&self, request: DeployActivityRequest) -> Result<Json, Error> {
+        self.accepting()?;
+        self.blocking(move |engine| {
+            check_name(&request.name, "activity name").map_err(|e| invalid(&e))?;
+            let context = &engine.context;
+            let admitted = context.activity_host.admit(&request.bytes, &request.name, request.grants.as_ref())?;
+            let now = context.clock.now();
+            let size = request.bytes.len() as u64;
+            let meta =
+                ComponentMeta { digest: admitted.digest, size, inspection: admitted.inspection.clone(), added_at: now };
+            context.catalog.put_component(&meta, &request.bytes).map_err(store_error)?;
+            let name: Arc<str> = request.name.as_str().into();
+            let row = ActivityRow { name, digest: admitted.digest, grants: admitted.grants, deployed_at: now };
+            context.catalog.put_activity(&request.namespace, &row).map_err(store_error)?;
+            context.activity_host.deployed(&request.namespace, &request.name);
+            Ok(admitted.inspection)
+        })
+        .await
+    }
+
+    /// Says what a component is, without keeping it.
+    pub async fn inspect(&self, bytes: Vec<u8>) -> Result<Json, Error> {
+        self.blocking(move |engine| Ok(engine.context.guests.admit(&bytes)?.inspection)).await
+    }
+
+    /// The versions of one workflow, or of all.
+    pub async fn versions(&self, namespace: Namespace, workflow: Option<String>) -> Result<Vec<VersionRow>, Error> {
+        self.blocking(move |engine| {
+            engine.context.catalog.versions(&namespace, workflow.as_deref()).map_err(store_error)
+        })
+        .await
+    }
+
+    /// The activities that the host runs itself.
+    pub async fn activities(&self, namespace: Namespace) -> Result<Vec<ActivityRow>, Error> {
+        self.blocking(move |engine| engine.context.catalog.activities(&namespace).map_err(store_error)).await
+    }
+}
+
+/// Under which name each workflow of a component is deployed.
+fn deploy_names<'a>(workflows: &'a [Described], name: Option<&str>) -> Result<Vec<(Arc<str>, &'a Described)>, Error> {
+    let error = |code, message: String| Err(Error::new(ErrorKind::Validation, code, message));
+    match (name, workflows) {
+        (_, []) => error(
+            "no-workflow",
+            "the component holds no workflow; deploy activities by `relive deploy DIR` with a relive.toml".to_owned(),
+        ),
+        (Some(name), [only]) => {
+            check_name(name, "workflow name").map_err(|e| invalid(&e))?;
+            Ok(vec![(name.into(), only)])
+        }
+        (Some(name), many) => {
+            let Some(one) = many.iter().find(|w| w.name == name) else {
+                let held: Vec<_> = many.iter().map(|w| w.name.as_str()).collect();
+                return error(
+                    "name-not-exported",
+                    format!("the component holds {}; deploy it without a name, or name one of them", held.join(", ")),
+                );
+            };
+            Ok(vec![(name.into(), one)])
+        }
+        (None, all) => Ok(all.iter().map(|w| (w.name.as_str().into(), w)).collect()),
+    }
+}

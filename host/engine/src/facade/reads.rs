@@ -1,0 +1,178 @@
+//! Questions about executions and the host.
+
+use std::sync::atomic::Ordering;
+
+use relive_core::{
+    Digest, Error, ErrorKind, RunKey,
+    cursor::LogLine,
+    event::Attributes,
+    fingerprint,
+    history::decode_all,
+    ports::{ExecutionRow, ListFilter, Status},
+};
+
+use super::{lookup::store_error, steps::steps};
+use crate::{
+    engine::Engine,
+    owner::read_history,
+    requests::Target,
+    views::{ExecutionDetail, ExecutionPage, ExecutionView, HistoryPage, HostStatus, QueryView, StepView},
+};
+
+/// Rows and events that one page holds at most.
+const MAX_PAGE: usize = 1_000;
+
+impl Engine {
+    /// Executions, newest first, `limit` a page (at most 1,000); `after` is the last page's `next`.
+    pub async fn list(&self, filter: ListFilter, after: Option<String>, limit: usize) -> Result<ExecutionPage, Error> {
+        let before = match after.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(key)) => Some(RunKey(key)),
+            Some(Err(_)) => {
+                return Err(Error::new(
+                    ErrorKind::Validation,
+                    "invalid-cursor",
+                    "the page cursor is not one that a list gave; begin without",
+                ));
+            }
+        };
+        let limit = limit.clamp(1, MAX_PAGE);
+        self.blocking(move |engine| {
+            let rows = engine.context.store.list(&filter, before, limit).map_err(store_error)?;
+            let next = if rows.len() == limit { rows.last().map(|r| r.key.0.to_string()) } else { None };
+            Ok(ExecutionPage { executions: rows.iter().map(ExecutionView::from).collect(), next })
+        })
+        .await
+    }
+
+    /// Everything about one execution at a glance.
+    pub async fn show(&self, target: Target) -> Result<ExecutionDetail, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let events = engine.decoded(&row)?;
+            let steps = steps(&events);
+            let report = events.iter().rev().find_map(|e| match &e.body.attributes {
+                Attributes::ExecutionBlocked(b) => Some(b.report.clone()),
+                _ => None,
+            });
+            Ok(ExecutionDetail {
+                execution: ExecutionView::from(&row),
+                crashes: row.crashes,
+                waits_for: waits_for(&row, &steps),
+                steps,
+                block_report: report.filter(|_| row.status == Status::Blocked),
+                fingerprint: Digest(fingerprint::run(&events)).to_string(),
+            })
+        })
+        .await
+    }
+
+    /// A page of a history, from event `from` (1 is the first) on.
+    pub async fn history(&self, target: Target, from: u64, limit: usize) -> Result<HistoryPage, Error> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let stored = engine.context.store.read_from(row.key, from.max(1), limit).map_err(store_error)?;
+            let full = stored.len() == limit;
+            let events = stored.iter().map(|e| e.decode()).collect::<Result<Vec<_>, _>>();
+            let events =
+                events.map_err(|e| Error::new(ErrorKind::Codec, "corrupt", e.to_string()).at(&row.execution))?;
+            let next = events.last().filter(|_| full).map(|e| e.event_id + 1);
+            Ok(HistoryPage {
+                workflow_id: row.execution.workflow_id.to_string(),
+                run_id: row.execution.run_id,
+                fingerprint: Digest(fingerprint::run(&engine.decoded(&row)?)).to_string(),
+                events,
+                next,
+            })
+        })
+        .await
+    }
+
+    /// A published value; the guest is not woken.
+    pub async fn query(&self, target: Target, key: String) -> Result<QueryView, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let value = engine.context.store.published(row.key, Some(&key)).map_err(store_error)?.into_iter().next();
+            let value = value.ok_or_else(|| {
+                let message = format!(
+                    "the execution has published nothing under {key:?}; `relive query {}` lists its keys",
+                    target.workflow_id
+                );
+                Error::new(ErrorKind::Validation, "unknown-key", message).at(&row.execution)
+            })?;
+            Ok(QueryView { key: value.key, value: value.value, event_id: value.event_id })
+        })
+        .await
+    }
+
+    /// All published values.
+    pub async fn queries(&self, target: Target) -> Result<Vec<QueryView>, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let values = engine.context.store.published(row.key, None).map_err(store_error)?;
+            Ok(values.into_iter().map(|v| QueryView { key: v.key, value: v.value, event_id: v.event_id }).collect())
+        })
+        .await
+    }
+
+    /// Log lines after number `after`, each with its number.
+    pub async fn logs(&self, target: Target, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, Error> {
+        let limit = limit.clamp(1, MAX_PAGE);
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            engine.context.store.logs(row.key, after, limit).map_err(store_error)
+        })
+        .await
+    }
+
+    /// The host at a glance.
+    #[must_use]
+    pub fn status(&self) -> HostStatus {
+        let context = &self.context;
+        let (live_guests, held) = context.cache.totals();
+        let stats = &context.stats;
+        HostStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_ms: u64::try_from(context.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            cells: context.registry.len(),
+            live_guests,
+            guest_memory_bytes: held.bytes,
+            activities_running: context.dispatcher.running(),
+            commits: (context.commits)(),
+            relives: stats.relives.load(Ordering::Relaxed),
+            relived_events: stats.relived_events.load(Ordering::Relaxed),
+            relive_micros: stats.relive_nanos.load(Ordering::Relaxed) / 1_000,
+            recovered: stats.recovered.load(Ordering::Relaxed),
+        }
+    }
+
+    /// A whole history, its chain checked, decoded.
+    pub(crate) fn decoded(&self, row: &ExecutionRow) -> Result<Vec<relive_core::HistoryEvent>, Error> {
+        let stored = read_history(&*self.context.store, row.key).map_err(store_error)?;
+        decode_all(&stored).map_err(|violation| {
+            Error::new(ErrorKind::EventStore, "corrupt", format!("the history does not check out: {violation}"))
+                .at(&row.execution)
+        })
+    }
+}
+
+fn waits_for(row: &ExecutionRow, steps: &[StepView]) -> Vec<String> {
+    match row.status {
+        Status::Blocked => return vec!["operator".to_owned()],
+        status if !status.is_open() => return Vec::new(),
+        _ => {}
+    }
+    let pending = steps.iter().filter(|s| s.state == "pending");
+    let mut waits: Vec<String> = pending
+        .map(|step| match (step.deadline, step.attempts) {
+            (Some(deadline), _) => format!("timer {} until {deadline}", step.command_no),
+            (None, attempts) => format!("activity {} {} (attempt {attempts})", step.command_no, step.name),
+        })
+        .collect();
+    if waits.is_empty() {
+        waits.push("message".to_owned());
+    }
+    waits
+}

@@ -1,0 +1,143 @@
+//! Reliving for people: replay without effects, and the state at any event.
+
+use std::{sync::Arc, time::Instant};
+
+use relive_core::{
+    Digest, Error, ErrorKind, HistoryEvent,
+    cursor::{Cursor, Open, RunContext},
+    event::Attributes,
+    guest::Guest,
+    life::{Life, Record, TurnError},
+    ports::ExecutionRow,
+};
+
+use super::steps::steps;
+use crate::{
+    engine::Engine,
+    requests::Target,
+    views::{OpenPromise, ReplayReport, StateView, UnreadMessage},
+};
+
+/// A shadow of an execution: the same history, no effects.
+struct Shadow {
+    life: Life<Box<dyn Guest>>,
+    digest: Digest,
+}
+
+impl Engine {
+    /// Relives an execution without effects, under its own code or `wasm`, up to event `to`.
+    pub async fn replay(&self, target: Target, wasm: Option<Vec<u8>>, to: Option<u64>) -> Result<ReplayReport, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let events = engine.decoded(&row)?;
+            let started = Instant::now();
+            let mut shadow = engine.shadow(&row, &events, wasm.as_deref())?;
+            let outcome = shadow.life.relive(&events, record(&row), to.unwrap_or(u64::MAX));
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let mut report = ReplayReport {
+                workflow_id: row.execution.workflow_id.to_string(),
+                run_id: row.execution.run_id,
+                digest: shadow.digest,
+                agrees: outcome.is_ok(),
+                events: 0,
+                commands: shadow.life.guest().cursor().issued(),
+                micros,
+                divergence: None,
+                fault: None,
+                memory: shadow.life.guest().memory().map(|m| Digest::of(m).to_string()),
+            };
+            match outcome {
+                Ok(relived) => report.events = relived.events,
+                Err(TurnError::Diverged(divergence)) => report.divergence = Some(*divergence),
+                Err(error) => report.fault = Some(error.to_string()),
+            }
+            Ok(report)
+        })
+        .await
+    }
+
+    /// The state of an execution once the events up to `at` were applied; now, if it is not given.
+    pub async fn state(&self, target: Target, at: Option<u64>) -> Result<StateView, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let events = engine.decoded(&row)?;
+            let at = at.unwrap_or(u64::MAX).min(row.last_event_id);
+            if at == 0 {
+                return Err(Error::new(
+                    ErrorKind::Validation,
+                    "invalid-argument",
+                    "events are numbered from 1; there is no state at 0",
+                ));
+            }
+            let mut shadow = engine.shadow(&row, &events, None)?;
+            shadow.life.guest().cursor().collect();
+            let relived = shadow.life.relive(&events, record(&row), at);
+            let relived = relived
+                .map_err(|e| Error::new(ErrorKind::Replay, "replay-failed", e.to_string()).at(&row.execution))?;
+            let seen: Vec<HistoryEvent> = events.into_iter().take_while(|e| e.event_id <= at).collect();
+            Ok(view(&row, at, &seen, shadow, relived.output.published))
+        })
+        .await
+    }
+
+    /// An instance that has not begun, under the execution's code or `wasm`.
+    fn shadow(&self, row: &ExecutionRow, events: &[HistoryEvent], wasm: Option<&[u8]>) -> Result<Shadow, Error> {
+        let unusable = |what: String| Error::new(ErrorKind::Replay, "replay-failed", what).at(&row.execution);
+        let Some(start) = events.first() else {
+            return Err(unusable("the history is empty".to_owned()));
+        };
+        let Attributes::ExecutionStarted(started) = &start.body.attributes else {
+            return Err(unusable("the history does not begin with ExecutionStarted".to_owned()));
+        };
+        let digest = match wasm {
+            Some(bytes) => self.context.guests.admit(bytes)?.digest,
+            None => row.digest,
+        };
+        let cursor = Cursor::new(Arc::new(RunContext::new(started, &start.body, start.timestamp, digest)));
+        let guest = match wasm {
+            Some(bytes) => self.context.guests.instantiate_bytes(bytes, cursor),
+            None => self.context.guests.instantiate(&digest, cursor),
+        };
+        Ok(Shadow { life: Life::new(guest.map_err(|e| unusable(e.to_string()))?), digest })
+    }
+}
+
+fn record(row: &ExecutionRow) -> Record {
+    Record::Complete { applied_through: row.applied_through, commands: row.command_count }
+}
+
+fn view(
+    row: &ExecutionRow,
+    at: u64,
+    seen: &[HistoryEvent],
+    mut shadow: Shadow,
+    published: std::collections::BTreeMap<String, relive_core::Json>,
+) -> StateView {
+    let steps = steps(seen);
+    let outcome = shadow.life.outcome().map(|o| o.describe());
+    let cursor = shadow.life.guest().cursor();
+    let name = |no: &u64| steps.iter().find(|s| s.command_no == *no).map(|s| s.name.clone()).unwrap_or_default();
+    let open_promises = cursor.open().iter().map(|(no, open)| match open {
+        Open::Activity { .. } => OpenPromise { promise: *no, kind: "activity", name: name(no) },
+        Open::Timer => OpenPromise { promise: *no, kind: "timer", name: name(no) },
+        Open::Message { channel } => OpenPromise { promise: *no, kind: "message", name: channel.to_string() },
+    });
+    let unread = cursor.unread().iter().flat_map(|(channel, queue)| {
+        queue.iter().map(|m| UnreadMessage {
+            channel: channel.to_string(),
+            message_id: m.message_id.to_string(),
+            event_id: m.order.0,
+        })
+    });
+    StateView {
+        workflow_id: row.execution.workflow_id.to_string(),
+        run_id: row.execution.run_id,
+        at,
+        now: cursor.now(),
+        open_promises: open_promises.collect(),
+        unread_messages: unread.collect(),
+        published,
+        outcome,
+        steps,
+    }
+}

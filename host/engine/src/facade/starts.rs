@@ -1,0 +1,122 @@
+//! Starting executions and sending messages.
+
+use std::sync::Arc;
+
+use relive_core::{
+    Error, ErrorKind, ExecutionKey, Json, WorkflowId,
+    event::{EventBody, ExecutionStarted, SignalReceived},
+    ids::check_id,
+    ports::NewExecution,
+};
+use tokio::sync::oneshot;
+
+use super::lookup::store_error;
+use crate::{
+    engine::Engine,
+    ids,
+    message::{Incoming, Message},
+    requests::{SignalRequest, StartRequest},
+    views::Started,
+};
+
+impl Engine {
+    /// Starts an execution. When it returns, the start is durable.
+    pub async fn start_execution(&self, request: StartRequest) -> Result<Started, Error> {
+        self.accepting()?;
+        self.check_size(&request.input)?;
+        let context = &self.context;
+        let active = match context
+            .workflows
+            .active(&context.catalog, &request.namespace, &request.workflow)
+            .map_err(store_error)?
+        {
+            Some(active) => active,
+            None => {
+                let message = format!(
+                    "there is no workflow {:?} in namespace {}; `relive workflows` shows those there are, `relive deploy` adds one",
+                    request.workflow, request.namespace
+                );
+                return Err(Error::new(ErrorKind::Validation, "unknown-workflow", message));
+            }
+        };
+        active.check(&request.input)?;
+        let now = context.clock.now();
+        let workflow_id = match request.workflow_id {
+            Some(id) => id,
+            None => WorkflowId::new(&ids::random())
+                .map_err(|e| Error::new(ErrorKind::Validation, "invalid-name", e.to_string()))?,
+        };
+        let run_id = ids::run_id(now);
+        let execution = ExecutionKey { namespace: request.namespace, workflow_id, run_id };
+        let correlation_id: Option<Arc<str>> = request.correlation_id.as_deref().map(Arc::from);
+        let start = ExecutionStarted {
+            execution: execution.clone(),
+            workflow: active.row.workflow.clone(),
+            export: active.row.export.clone(),
+            digest: active.row.digest,
+            input: request.input,
+            seed: ids::seed(),
+            limits: context.config.run_limits,
+            continued_from: None,
+            carried_messages: Vec::new(),
+            carried_cancel: false,
+        };
+        let started = Started { workflow_id: execution.workflow_id.to_string(), run_id };
+        let workflow = active.row.workflow.clone();
+        let new = NewExecution {
+            execution,
+            workflow,
+            digest: active.row.digest,
+            started_at: now,
+            correlation_id: correlation_id.clone(),
+        };
+        let mut body = EventBody::new(None, start);
+        body.correlation_id = correlation_id;
+        let run = context.store.allocate_run_key().map_err(store_error)?;
+        let (reply, answer) = oneshot::channel();
+        context.registry.post(run, Message::Start { new: Box::new(new), start: Box::new(body), reply });
+        self.answered(answer).await?;
+        Ok(started)
+    }
+
+    /// Sends a message; its id. When it returns, the message is durable. The same id again is the same message.
+    pub async fn signal(&self, request: SignalRequest) -> Result<String, Error> {
+        self.accepting()?;
+        self.check_size(&request.input)?;
+        let invalid = |e: relive_core::ids::NameError| Error::new(ErrorKind::Validation, "invalid-name", e.to_string());
+        check_id(&request.channel, "channel").map_err(invalid)?;
+        let message_id = request.message_id.unwrap_or_else(ids::random);
+        check_id(&message_id, "message id").map_err(invalid)?;
+        let target = request.target;
+        let row = self.blocking(move |engine| engine.find_open(&target)).await?;
+        let signal = SignalReceived {
+            channel: request.channel.into(),
+            message_id: message_id.as_str().into(),
+            payload: request.input,
+        };
+        let (reply, answer) = oneshot::channel();
+        let incoming = Incoming { reply: Some(reply), ..Incoming::new(EventBody::new(None, signal)) };
+        self.context.registry.post(row.key, Message::Inbound(Box::new(incoming)));
+        self.answered(answer).await?;
+        Ok(message_id)
+    }
+
+    fn check_size(&self, input: &Json) -> Result<(), Error> {
+        let limit = self.context.config.run_limits.payload_bytes as usize;
+        if input.len() > limit {
+            let message = format!(
+                "the input has {} bytes; at most {limit} are allowed: keep large data elsewhere and pass a reference",
+                input.len()
+            );
+            return Err(Error::new(ErrorKind::Validation, "payload-too-large", message));
+        }
+        Ok(())
+    }
+
+    /// Waits for an owner's answer.
+    pub(crate) async fn answered(&self, answer: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error> {
+        answer.await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Concurrency, "shutting-down", "the host let go of the execution; try again"))
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! Where guests come from: the factory port, and its implementation over the sandbox and the catalog.
+
+use std::sync::Arc;
+
+use relive_core::{
+    Digest, Error, ErrorKind, Json, Namespace,
+    cursor::Cursor,
+    guest::{Guest, GuestFault},
+    ports::Catalog,
+};
+
+/// A workflow that a component was found to hold.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub name: String,
+    pub summary: Option<String>,
+    pub input_schema: Option<Json>,
+    pub output_schema: Option<Json>,
+}
+
+/// A component that may be deployed.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    pub digest: Digest,
+    /// Everything that admission found out, for people and programs.
+    pub inspection: Json,
+    /// Empty for a component that holds activities.
+    pub workflows: Vec<Described>,
+}
+
+/// Admits components and makes instances of them.
+pub trait GuestFactory: Send + Sync {
+    /// Checks, compiles and describes a component. Errors carry the admission's code.
+    fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error>;
+
+    /// A fresh instance of a component that the catalog holds.
+    fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault>;
+
+    /// A fresh instance of a component that is not deployed (shadow replays). Admitted before.
+    fn instantiate_bytes(&self, bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault>;
+}
+
+/// An activity that may be deployed.
+#[derive(Clone, Debug)]
+pub struct AdmittedActivity {
+    pub digest: Digest,
+    pub inspection: Json,
+    /// The grants as they will be kept, checked and complete.
+    pub grants: Json,
+}
+
+/// Admits activities that the host runs itself.
+pub trait ActivityHost: Send + Sync {
+    /// Checks that the component holds the activity and that the grants can be given.
+    fn admit(&self, bytes: &[u8], name: &str, grants: Option<&Json>) -> Result<AdmittedActivity, Error>;
+
+    /// The catalog holds a new deployment of the activity.
+    fn deployed(&self, namespace: &Namespace, name: &str);
+}
+
+/// No host for wasm activities: engines that have native ones only.
+pub struct NativeOnly;
+
+impl ActivityHost for NativeOnly {
+    fn admit(&self, _bytes: &[u8], _name: &str, _grants: Option<&Json>) -> Result<AdmittedActivity, Error> {
+        Err(Error::new(
+            ErrorKind::Configuration,
+            "no-activity-host",
+            "this engine was built without a host for wasm activities",
+        ))
+    }
+
+    fn deployed(&self, _namespace: &Namespace, _name: &str) {}
+}
+
+/// Loads a component's bytes for a factory.
+pub(crate) fn component_bytes(catalog: &Arc<dyn Catalog>, digest: &Digest) -> Result<Vec<u8>, GuestFault> {
+    match catalog.component(digest) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(GuestFault::Host(format!("component {digest} is not in the catalog"))),
+        Err(error) => Err(GuestFault::Host(format!("read component {digest}: {error}"))),
+    }
+}

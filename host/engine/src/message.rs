@@ -1,0 +1,82 @@
+//! What an execution's owner can be told: a closed set.
+
+use std::sync::Arc;
+
+use relive_core::{
+    Error, Json, Timestamp,
+    event::{EventBody, TimeoutType},
+    failure::Failure,
+    ports::{AppendError, AppendItem, Appended, NewExecution},
+};
+use tokio::sync::oneshot;
+
+/// Where the answer goes once the commit is durable.
+pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// An inbound event that is not committed yet.
+pub(crate) struct Incoming {
+    pub body: EventBody,
+    /// The event's time is not before this (a timer's deadline).
+    pub not_before: Timestamp,
+    pub reply: Option<Reply>,
+}
+
+impl Incoming {
+    pub fn new(body: EventBody) -> Self {
+        Self { body, not_before: Timestamp(0), reply: None }
+    }
+
+    pub fn answer(self, result: Result<(), Error>) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(result);
+        }
+    }
+}
+
+/// Why an attempt did not give a result.
+#[derive(Clone, Debug)]
+pub(crate) enum AttemptError {
+    Failed(Failure),
+    TimedOut(TimeoutType),
+    /// It was asked to stop (cancellation type `wait`).
+    Canceled,
+}
+
+/// What operators ask for.
+pub(crate) enum Control {
+    Terminate { reason: String, reply: Reply },
+    Unblock { reason: String, reply: Reply },
+}
+
+pub(crate) enum Message {
+    /// The first message of a run that is to be made.
+    Start {
+        new: Box<NewExecution>,
+        start: Box<EventBody>,
+        reply: Reply,
+    },
+    /// A message or a cancel request from outside.
+    Inbound(Box<Incoming>),
+    /// A timer is due.
+    Timer {
+        command_no: u64,
+        deadline: Timestamp,
+    },
+    /// An attempt ended.
+    Attempt {
+        command_no: u64,
+        attempt: u32,
+        result: Result<Json, AttemptError>,
+    },
+    Control(Control),
+    /// The committer's answer to the item in flight, with the item.
+    Appended(Box<AppendItem>, Result<Appended, AppendError>),
+    /// Look whether there is something to do.
+    Wake,
+    /// Try again what the store could not do.
+    Retry,
+    /// Make room: let the live guest go.
+    Evict,
+    /// The host stops: commit what rides along.
+    Flush(Arc<tokio::sync::Semaphore>),
+}

@@ -1,0 +1,285 @@
+//! The store's answer to the item in flight: effects after a commit, a rebase after a conflict, patience when the
+//! store cannot.
+
+use std::{sync::Arc, time::Duration};
+
+use relive_core::{
+    Error, ErrorKind,
+    codec::StoredEvent,
+    event::EventType,
+    options::CancellationType,
+    ports::{AppendError, AppendItem, Appended, ExecutionRow, StoreError, StoreErrorKind},
+};
+
+use super::{Owner, answer_all, draft::Effects, tasks::Task};
+use crate::{
+    abort,
+    context::Context,
+    message::{Incoming, Message, Reply},
+    waiters::Ended,
+};
+
+/// How long an execution waits before it tries the store again.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What is remembered of an item while it is with the committer.
+pub(super) struct Flight {
+    /// The row after the commit.
+    pub row: ExecutionRow,
+    pub effects: Effects,
+    pub taken: Vec<Incoming>,
+    pub replies: Vec<Reply>,
+    pub rode: usize,
+    pub ended: Option<Ended>,
+}
+
+impl Owner {
+    pub(super) fn appended(&mut self, context: &Arc<Context>, item: AppendItem, result: Result<Appended, AppendError>) {
+        let Some(flight) = self.flight.take() else {
+            return;
+        };
+        match result {
+            Ok(_) => self.committed(context, item, flight),
+            Err(AppendError::Conflict { tail, .. }) => self.conflict(context, item, flight, &tail),
+            Err(AppendError::Duplicate(key)) => self.duplicate(&key, flight),
+            Err(AppendError::AlreadyStarted(run)) => {
+                let message =
+                    format!("the workflow id is taken by the open run {run}; choose another id, or wait for that run");
+                let error = self.error(ErrorKind::Concurrency, "already-started", message);
+                self.refuse(context, flight, &error);
+            }
+            Err(AppendError::Closed) => {
+                let error = self.error(ErrorKind::WorkflowExecution, "closed", "the execution has ended");
+                self.refuse(context, flight, &error);
+            }
+            Err(AppendError::Fenced { epoch, owner }) => {
+                let error = self.error(
+                    ErrorKind::Concurrency,
+                    "fenced",
+                    format!("epoch {epoch} lost the execution to epoch {owner}"),
+                );
+                self.refuse(context, flight, &error);
+            }
+            Err(error @ (AppendError::NotFound | AppendError::Malformed(_))) => {
+                tracing::error!(run = self.run.0, %error, "append refused");
+                let error = self.error(
+                    ErrorKind::EventStore,
+                    "internal",
+                    "the host made an item that its store refuses; see the log",
+                );
+                self.refuse(context, flight, &error);
+            }
+            Err(AppendError::Backend(error)) => {
+                self.take_back_flight(flight, Some(&self.store_error(&error)), true);
+                self.store_trouble(context, &error);
+            }
+        }
+    }
+
+    /// Durable: answer, and let effects happen.
+    fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
+        let Flight { row, effects, taken, replies, rode, ended } = flight;
+        self.create = None;
+        self.row = Some(row);
+        self.riding.drain(..rode.min(self.riding.len()));
+        for task in &item.put_tasks {
+            self.riding_tasks.remove(&task.command_no);
+        }
+        for incoming in taken {
+            incoming.answer(Ok(()));
+        }
+        answer_all(replies, &Ok(()));
+        self.apply_effects(context, effects);
+        if let Some(ended) = ended {
+            self.close(context, &ended);
+        }
+        if let Some(next) = item.successor {
+            context.registry.post(next.run, Message::Wake);
+        }
+        abort::point("after-dispatch");
+    }
+
+    fn apply_effects(&mut self, context: &Arc<Context>, effects: Effects) {
+        for no in effects.resolved {
+            self.tasks.remove(&no);
+            self.riding_tasks.remove(&no);
+        }
+        for timer in &effects.timers {
+            self.timers.insert(timer.command_no);
+        }
+        context.timers.add(&effects.timers);
+        for launch in effects.launches.into_values() {
+            let no = launch.row.command_no;
+            self.tasks.insert(no, Task::new(launch));
+            self.launch(context, no);
+        }
+        for (no, cancellation) in effects.abandoned {
+            match cancellation {
+                CancellationType::Wait => self.cancel_task(context, no),
+                CancellationType::Try => self.tasks.remove(&no).into_iter().for_each(|t| t.abort()),
+                CancellationType::Abandon => drop(self.tasks.remove(&no)),
+            }
+            self.timers.remove(&no);
+        }
+    }
+
+    /// The run has ended: its tasks stop, its waiters hear of it, the cell may go.
+    fn close(&mut self, context: &Arc<Context>, ended: &Ended) {
+        context.waiters.end(self.run, ended);
+        let error = self.error(ErrorKind::WorkflowExecution, "closed", "the execution has ended");
+        self.let_go(context, &error);
+    }
+
+    /// Somebody appended in between.
+    fn conflict(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight, tail: &[StoredEvent]) {
+        let own = item.events.len() <= tail.len() && item.events.iter().zip(tail).all(|(a, b)| a.hash == b.hash);
+        if own && !item.events.is_empty() {
+            // A retry after a lost reply finds its own events; what others appended after them is still to be applied.
+            let later = tail[item.events.len()..].to_vec();
+            self.committed(context, item, flight);
+            return self.take_tail(context, &later);
+        }
+        let control = tail.iter().any(|e| EventType::from_code(e.event_type).is_none_or(EventType::is_control));
+        let rebase = !control && flight.taken.is_empty() && item.create.is_none();
+        let before = self.row.take();
+        if !self.load_row_again(context, before.as_ref()) {
+            let error = self.error(ErrorKind::EventStore, "store-unavailable", "the store cannot be read; try again");
+            return self.take_back_flight(flight, Some(&error), true);
+        }
+        if rebase && let Some(row) = self.row.clone() {
+            return self.renumber(context, item, flight, &row, tail);
+        }
+        self.take_back_flight(flight, None, true);
+    }
+
+    /// The turn stands, only its numbers change: the tail holds inbound events that come after it for the guest.
+    fn renumber(
+        &mut self,
+        context: &Arc<Context>,
+        mut item: AppendItem,
+        mut flight: Flight,
+        row: &ExecutionRow,
+        tail: &[StoredEvent],
+    ) {
+        let (mut hash, mut id, mut time) = (row.last_hash, row.last_event_id, row.last_timestamp);
+        item.expected = id;
+        let shift = tail.len() as u64;
+        for event in &mut item.events {
+            id += 1;
+            time = time.max(event.timestamp);
+            (event.event_id, event.timestamp) = (id, time);
+            event.hash = event.expected_hash(&hash);
+            hash = event.hash;
+        }
+        for task in item.put_tasks.iter_mut().filter(|t| t.attempt == 1) {
+            task.event_id += shift;
+        }
+        for launch in flight.effects.launches.values_mut() {
+            launch.row.event_id += shift;
+        }
+        item.row.last_inbound_id = row.last_inbound_id;
+        if self.life.is_some() {
+            self.unapplied.extend(tail.iter().filter(|e| is_inbound(e)).filter_map(|e| e.decode().ok()));
+        }
+        flight.row.last_event_id = id;
+        flight.row.last_hash = hash;
+        flight.row.last_timestamp = time;
+        flight.row.last_inbound_id = row.last_inbound_id;
+        flight.row.history_bytes += row.history_bytes.saturating_sub(self.row.as_ref().map_or(0, |r| r.history_bytes));
+        self.submit(context, item, flight);
+    }
+
+    /// Takes what others appended after our own events.
+    fn take_tail(&mut self, context: &Arc<Context>, tail: &[StoredEvent]) {
+        if tail.is_empty() || self.gone {
+            return;
+        }
+        let before = self.row.take();
+        if !self.load_row_again(context, before.as_ref()) || tail.iter().any(|e| !is_inbound(e)) {
+            self.life = None;
+            self.unapplied.clear();
+        } else if self.life.is_some() {
+            self.unapplied.extend(tail.iter().filter_map(|e| e.decode().ok()));
+        }
+    }
+
+    /// Reads the row once more after a conflict.
+    fn load_row_again(&mut self, context: &Arc<Context>, before: Option<&ExecutionRow>) -> bool {
+        match context.store.execution(self.run) {
+            Ok(Some(row)) => {
+                self.row = Some(row);
+                true
+            }
+            _ => {
+                self.row = before.cloned();
+                false
+            }
+        }
+    }
+
+    /// One of the messages was recorded before: it is a success, and the others are tried without it.
+    fn duplicate(&mut self, key: &str, flight: Flight) {
+        let Flight { taken, .. } = &flight;
+        let known = taken.iter().any(|i| i.body.inbound_key().as_deref() == Some(key));
+        debug_assert!(known, "a duplicate is one of the item's own keys");
+        self.take_back_flight(flight, None, false);
+        let mut rest = std::collections::VecDeque::with_capacity(self.queue.len());
+        for incoming in self.queue.drain(..) {
+            if incoming.body.inbound_key().as_deref() == Some(key) {
+                incoming.answer(Ok(()));
+            } else {
+                rest.push_back(incoming);
+            }
+        }
+        self.queue = rest;
+    }
+
+    /// Throws the turn away. Requests from outside are answered with `error` if there is one; everything else waits.
+    fn take_back_flight(&mut self, flight: Flight, error: Option<&Error>, plain: bool) {
+        self.life = None;
+        self.unapplied.clear();
+        for incoming in flight.taken.into_iter().rev() {
+            match error {
+                Some(error) if incoming.reply.is_some() => incoming.answer(Err(error.clone())),
+                _ => self.queue.push_front(incoming),
+            }
+        }
+        if self.create.is_some() && self.queue.is_empty() {
+            self.gone = true;
+        }
+        let busy = self.error(ErrorKind::Concurrency, "try-again", "the execution changed meanwhile; try again");
+        answer_all(flight.replies, &Err(error.cloned().unwrap_or(busy)));
+        self.plain_next = plain;
+    }
+
+    /// Nothing of it can be: everybody is told.
+    fn refuse(&mut self, context: &Arc<Context>, flight: Flight, error: &Error) {
+        for incoming in flight.taken {
+            incoming.answer(Err(error.clone()));
+        }
+        answer_all(flight.replies, &Err(error.clone()));
+        self.let_go(context, error);
+    }
+
+    pub(super) fn store_error(&self, error: &StoreError) -> Error {
+        let (code, hint) = match error.kind {
+            StoreErrorKind::NoSpace => ("no-space", "free some space and try again"),
+            StoreErrorKind::ReadOnly => ("read-only", "make the data directory writable and try again"),
+            _ => ("store-unavailable", "try again"),
+        };
+        self.error(ErrorKind::EventStore, code, format!("the store cannot take it: {error}; {hint}"))
+    }
+
+    /// The store has trouble: waits a while, and keeps what must not be lost.
+    pub(super) fn store_trouble(&mut self, context: &Arc<Context>, error: &StoreError) {
+        tracing::warn!(run = self.run.0, %error, "the store has trouble; trying again soon");
+        self.paused = !self.gone;
+        if self.paused {
+            context.dispatcher.later(self.run, STORE_PAUSE, Message::Retry);
+        }
+    }
+}
+
+fn is_inbound(event: &StoredEvent) -> bool {
+    EventType::from_code(event.event_type).is_some_and(EventType::is_inbound)
+}

@@ -1,0 +1,123 @@
+//! Bringing an execution into memory: its row and open work, and its guest by reliving.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use relive_core::{
+    ErrorKind, RunKey,
+    codec::StoredEvent,
+    cursor::{Cursor, RunContext},
+    event::{Attributes, HistoryEvent},
+    guest::GuestFault,
+    history::decode_all,
+    life::{Life, Record, TurnError},
+    ports::{HistoryStore, StoreError},
+};
+
+use super::{Owner, tasks::Task};
+use crate::{abort, context::Context};
+
+/// Events that are read at once.
+const PAGE: usize = 4_096;
+
+/// Reads a whole history as it is stored.
+pub(crate) fn read_history(store: &dyn HistoryStore, run: RunKey) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut events = store.read_from(run, 1, PAGE)?;
+    let mut page = events.len();
+    while page == PAGE {
+        let more = store.read_from(run, events.last().map_or(1, |e| e.event_id + 1), PAGE)?;
+        page = more.len();
+        events.extend(more);
+    }
+    Ok(events)
+}
+
+impl Owner {
+    /// Makes sure that the row is in memory. False: there is none, or the store cannot say; everybody was told.
+    pub(super) fn load_row(&mut self, context: &Arc<Context>) -> bool {
+        if self.row.is_some() || self.create.is_some() {
+            return true;
+        }
+        let loaded = context.store.execution(self.run).and_then(|row| {
+            let work = if row.as_ref().is_some_and(|r| r.status.is_open()) {
+                context.store.open_work(self.run)?
+            } else {
+                Default::default()
+            };
+            Ok((row, work))
+        });
+        match loaded {
+            Ok((Some(row), (tasks, timers))) => {
+                self.row = Some(row);
+                self.timers = timers.into_iter().map(|t| t.command_no).collect();
+                for row in tasks {
+                    self.tasks.insert(row.command_no, Task::known(row));
+                }
+                self.launch_known(context);
+                true
+            }
+            Ok((None, _)) => {
+                let error = self.error(ErrorKind::EventStore, "unknown-execution", "there is no such run");
+                self.let_go(context, &error);
+                false
+            }
+            Err(error) => {
+                let answer = self.store_error(&error);
+                let (asked, own): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|i| i.reply.is_some());
+                self.queue = own.into();
+                asked.into_iter().for_each(|i| i.answer(Err(answer.clone())));
+                self.store_trouble(context, &error);
+                false
+            }
+        }
+    }
+
+    /// A cursor and an instance for the run that `start` began.
+    fn instantiate(&self, context: &Arc<Context>, start: &HistoryEvent) -> Result<super::BoxedLife, TurnError> {
+        let Attributes::ExecutionStarted(started) = &start.body.attributes else {
+            return Err(TurnError::Unusable("it does not begin with ExecutionStarted".to_owned()));
+        };
+        let digest = self.row.as_ref().map_or(started.digest, |row| row.digest);
+        let run = RunContext::new(started, &start.body, start.timestamp, digest);
+        let guest = context.guests.instantiate(&digest, Cursor::new(Arc::new(run))).map_err(TurnError::Fault)?;
+        Ok(Life::new(guest))
+    }
+
+    /// The life of a run that begins now.
+    pub(super) fn begin_life(&mut self, context: &Arc<Context>, start: &HistoryEvent) -> Result<(), TurnError> {
+        self.life = Some(self.instantiate(context, start)?);
+        Ok(())
+    }
+
+    /// Relives the committed history; what was committed and not applied waits in `unapplied`.
+    pub(super) fn relive(&mut self, context: &Arc<Context>) -> Result<(), TurnError> {
+        let Some(row) = &self.row else { return Ok(()) };
+        let started = Instant::now();
+        let (applied_through, commands) = (row.applied_through, row.command_count);
+        let stored = read_history(&*context.store, self.run)
+            .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?;
+        let events = decode_all(&stored).map_err(|violation| TurnError::Unusable(violation.to_string()))?;
+        let Some(start) = events.first() else {
+            return Err(TurnError::Unusable("it is empty".to_owned()));
+        };
+        if stored.last().is_some_and(|last| last.hash != row.last_hash) {
+            return Err(TurnError::Unusable("its last hash is not the row's".to_owned()));
+        }
+        let mut life = self.instantiate(context, start)?;
+        abort::point("inside-recovery");
+        let relived = life.relive(&events, Record::Complete { applied_through, commands }, u64::MAX)?;
+        self.unapplied =
+            events.into_iter().filter(|e| e.event_id > applied_through && e.event_type().is_inbound()).collect();
+        self.life = Some(life);
+        let stats = &context.stats;
+        if relived.events > 0 {
+            stats.relives.fetch_add(1, Ordering::Relaxed);
+            stats.relived_events.fetch_add(relived.events, Ordering::Relaxed);
+            let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            stats.relive_nanos.fetch_add(nanos, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,226 @@
+//! The owner of one execution: everything that is decided about it is decided here, one message at a time.
+//!
+//! `mod.rs` takes messages, `load.rs` brings the row and the guest into memory, `turns.rs` makes an item of what
+//! waits, `draft.rs` is the item in the making, `commit.rs` takes the store's answer, `tasks.rs` follows attempts.
+//!
+//! ```text
+//! message -> queue -> advance: [inbound event, turn, commands]* -> item -> committer -> Appended -> effects
+//! ```
+
+mod commit;
+mod draft;
+mod ending;
+mod load;
+mod tasks;
+mod turns;
+
+pub(crate) use load::read_history;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use relive_core::{
+    Error, ErrorKind, RunKey, Timestamp,
+    event::{EventBody, HistoryEvent, TimerFired},
+    guest::Guest,
+    life::Life,
+    ports::{AppendItem, ExecutionRow, NewExecution, TaskRow},
+};
+
+use crate::{
+    cache::Held,
+    context::Context,
+    message::{Control, Incoming, Message, Reply},
+};
+
+use self::{commit::Flight, tasks::Task};
+
+pub(crate) type BoxedLife = Life<Box<dyn Guest>>;
+
+/// How a thread of the pool presents itself to an owner.
+#[derive(Clone, Copy)]
+pub(crate) struct Thread {
+    /// Its slot in the running marks.
+    pub slot: usize,
+}
+
+/// The state of one execution's owner.
+pub(crate) struct Owner {
+    run: RunKey,
+    /// What is committed; none before the start or the first load.
+    row: Option<ExecutionRow>,
+    /// The row to create with the first item.
+    create: Option<NewExecution>,
+    life: Option<BoxedLife>,
+    /// Committed inbound events that the live guest has not seen.
+    unapplied: VecDeque<HistoryEvent>,
+    /// Inbound events that are not committed.
+    queue: VecDeque<Incoming>,
+    controls: VecDeque<Control>,
+    flight: Option<Flight>,
+    /// Events and task rows that ride on the next commit.
+    riding: Vec<EventBody>,
+    riding_tasks: BTreeMap<u64, TaskRow>,
+    tasks: BTreeMap<u64, Task>,
+    timers: BTreeSet<u64>,
+    /// Commit what is queued without a turn: the turn failed, or something came in between.
+    plain_next: bool,
+    /// A turn took long once: inbound events are committed before their turns from now on.
+    slow: bool,
+    /// Failed tries of the turn that is next.
+    tries: u32,
+    /// Nothing is to be done until `Retry` arrives.
+    paused: bool,
+    flush: bool,
+    gone: bool,
+}
+
+impl Owner {
+    pub fn new(run: RunKey) -> Self {
+        Self {
+            run,
+            row: None,
+            create: None,
+            life: None,
+            unapplied: VecDeque::new(),
+            queue: VecDeque::new(),
+            controls: VecDeque::new(),
+            flight: None,
+            riding: Vec::new(),
+            riding_tasks: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            plain_next: false,
+            slow: false,
+            tries: 0,
+            paused: false,
+            flush: false,
+            gone: false,
+        }
+    }
+
+    /// Takes messages and does what follows from them.
+    pub fn handle(&mut self, context: &Arc<Context>, thread: Thread, messages: VecDeque<Message>) {
+        if self.gone {
+            *self = Self::new(self.run);
+        }
+        for message in messages {
+            self.take(context, message);
+        }
+        self.advance(context, thread);
+        self.account(context);
+    }
+
+    /// Whether nothing is lost when the cell goes.
+    pub fn is_idle(&self) -> bool {
+        self.gone
+            || (self.life.is_none()
+                && self.flight.is_none()
+                && self.queue.is_empty()
+                && self.controls.is_empty()
+                && self.riding.is_empty()
+                && self.tasks.is_empty()
+                && !self.paused)
+    }
+
+    fn take(&mut self, context: &Arc<Context>, message: Message) {
+        match message {
+            Message::Start { new, start, reply } => {
+                self.create = Some(*new);
+                self.queue.push_back(Incoming { reply: Some(reply), ..Incoming::new(*start) });
+            }
+            Message::Inbound(incoming) => self.queue.push_back(*incoming),
+            Message::Timer { command_no, deadline } => self.timer_due(context, command_no, deadline),
+            Message::Attempt { command_no, attempt, result } => {
+                self.attempt_ended(context, command_no, attempt, result)
+            }
+            Message::Control(control) => self.controls.push_back(control),
+            Message::Appended(item, result) => self.appended(context, *item, result),
+            Message::Wake => {}
+            Message::Retry => self.paused = false,
+            Message::Evict => self.evict(context),
+            Message::Flush(done) => {
+                self.flush = true;
+                done.add_permits(1);
+            }
+        }
+    }
+
+    fn timer_due(&mut self, context: &Arc<Context>, command_no: u64, deadline: Timestamp) {
+        if self.load_row(context) && self.timers.remove(&command_no) {
+            let body = EventBody::new(Some(command_no), TimerFired {});
+            self.queue.push_back(Incoming { not_before: deadline, ..Incoming::new(body) });
+        }
+    }
+
+    fn evict(&mut self, context: &Arc<Context>) {
+        if self.flight.is_none() && self.unapplied.is_empty() {
+            self.life = None;
+        } else if let Some(life) = &self.life {
+            // It is in use: back into the account, as the most recent.
+            let held = held(life.guest_ref());
+            context.cache.used(self.run, held);
+        }
+    }
+
+    /// Tells the cache what the guest holds now, and sends the cold ones off.
+    fn account(&mut self, context: &Arc<Context>) {
+        match &self.life {
+            Some(life) => {
+                for run in context.cache.used(self.run, held(life.guest_ref())) {
+                    context.registry.post_if_present(run, Message::Evict);
+                }
+            }
+            None => context.cache.dropped(self.run),
+        }
+    }
+
+    /// Answers everybody who waits with an error, and lets go of the execution.
+    fn let_go(&mut self, context: &Arc<Context>, error: &Error) {
+        for incoming in self.queue.drain(..) {
+            incoming.answer(Err(error.clone()));
+        }
+        for control in self.controls.drain(..) {
+            let (Control::Terminate { reply, .. } | Control::Unblock { reply, .. }) = control;
+            let _ = reply.send(Err(error.clone()));
+        }
+        for task in std::mem::take(&mut self.tasks).into_values() {
+            task.abort();
+        }
+        self.life = None;
+        self.unapplied.clear();
+        self.riding.clear();
+        self.riding_tasks.clear();
+        self.gone = true;
+        context.cache.dropped(self.run);
+    }
+
+    fn submit(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
+        self.flight = Some(flight);
+        context.stats.in_flight.fetch_add(1, Ordering::AcqRel);
+        if context.committer.send(item).is_err() {
+            tracing::error!(run = self.run.0, "the committer is gone");
+        }
+    }
+
+    fn error(&self, kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Error {
+        let error = Error::new(kind, code, message);
+        match (&self.row, &self.create) {
+            (Some(row), _) => error.at(&row.execution).correlated(row.correlation_id.as_deref()),
+            (None, Some(new)) => error.at(&new.execution).correlated(new.correlation_id.as_deref()),
+            (None, None) => error,
+        }
+    }
+}
+
+fn held(guest: &dyn Guest) -> Held {
+    Held { bytes: guest.memory_bytes(), maps: guest.memory_maps() }
+}
+
+fn answer_all(replies: Vec<Reply>, result: &Result<(), Error>) {
+    for reply in replies {
+        let _ = reply.send(result.clone());
+    }
+}

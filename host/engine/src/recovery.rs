@@ -1,0 +1,58 @@
+//! Recovery and sweep: finding executions that have something to do and that nobody holds. Both are the same walk
+//! over the store's indexes; executions that wait for nothing that is due are not touched.
+
+use std::{sync::Arc, time::Duration};
+
+use relive_core::{RunKey, ports::StoreError};
+
+use crate::{context::Context, message::Message};
+
+/// Rows that are read at once.
+const PAGE: usize = 1_000;
+/// Cells in memory beyond which the walk waits: the pool is behind.
+const MANY_CELLS: usize = 20_000;
+/// A timer that is overdue by this much was lost on its way.
+const OVERDUE: u64 = 5_000_000_000;
+
+/// Wakes executions with unapplied inbound events, with open tasks that nobody runs, or with overdue timers.
+/// Returns how many were woken. `stop` says when to give up.
+pub(crate) fn walk(context: &Arc<Context>, stop: &dyn Fn() -> bool) -> Result<u64, StoreError> {
+    let mut woken = 0;
+    let mut wake = |run: RunKey| {
+        if !context.registry.contains(run) {
+            woken += 1;
+            context.registry.post(run, Message::Wake);
+        }
+        while context.registry.len() > MANY_CELLS && !stop() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let mut after = RunKey(0);
+    loop {
+        let page = context.store.needs_wake(after, PAGE)?;
+        page.iter().for_each(|run| wake(*run));
+        after = page.last().copied().unwrap_or(after);
+        if page.len() < PAGE || stop() {
+            break;
+        }
+    }
+    let mut after = None;
+    loop {
+        let page = context.store.open_tasks(after, PAGE)?;
+        let mut last = None;
+        for task in &page {
+            if last.replace(task.run) != Some(task.run) {
+                wake(task.run);
+            }
+        }
+        after = page.last().map(|t| (t.run, t.command_no));
+        if page.len() < PAGE || stop() {
+            break;
+        }
+    }
+    let overdue = relive_core::Timestamp(context.clock.now().0.saturating_sub(OVERDUE));
+    for timer in context.store.due_timers(None, overdue, PAGE)? {
+        context.registry.post(timer.run, Message::Timer { command_no: timer.command_no, deadline: timer.deadline });
+    }
+    Ok(woken)
+}

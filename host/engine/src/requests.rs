@@ -1,0 +1,52 @@
+//! What callers ask of the engine. Shapes are plain; checking them is the engine's.
+
+use relive_core::{Json, Namespace, RunId, WorkflowId};
+
+/// Names an execution: its open run, else its latest, unless a run is given.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub namespace: Namespace,
+    pub workflow_id: WorkflowId,
+    pub run_id: Option<RunId>,
+}
+
+/// Start an execution.
+#[derive(Clone, Debug)]
+pub struct StartRequest {
+    pub namespace: Namespace,
+    pub workflow: String,
+    /// A fresh UUID if none.
+    pub workflow_id: Option<WorkflowId>,
+    pub input: Json,
+    pub correlation_id: Option<String>,
+}
+
+/// Deploy workflows of a component.
+#[derive(Clone, Debug)]
+pub struct DeployRequest {
+    pub namespace: Namespace,
+    /// The uploaded file: a component, or a core module with component metadata.
+    pub bytes: Vec<u8>,
+    /// The name to deploy under, if the component holds just one workflow; the exported names if none.
+    pub name: Option<String>,
+}
+
+/// Deploy one activity of a component.
+#[derive(Clone, Debug)]
+pub struct DeployActivityRequest {
+    pub namespace: Namespace,
+    pub bytes: Vec<u8>,
+    pub name: String,
+    /// Capabilities, as the manifest's `grants` in JSON; nothing if none.
+    pub grants: Option<Json>,
+}
+
+/// Send a message.
+#[derive(Clone, Debug)]
+pub struct SignalRequest {
+    pub target: Target,
+    pub channel: String,
+    /// The same id twice is one message; a fresh UUID if none.
+    pub message_id: Option<String>,
+    pub input: Json,
+}

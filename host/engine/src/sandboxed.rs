@@ -1,0 +1,106 @@
+//! Guests from the sandbox: components are loaded from the catalog once and kept linked.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use relive_core::{
+    Digest, Error, ErrorKind, Json,
+    cursor::Cursor,
+    guest::{Guest, GuestFault},
+    ports::Catalog,
+};
+use relive_sandbox::{AdmissionError, AdmittedComponent, ComponentKind, Inspection, LoadedComponent, Sandbox};
+
+use crate::guests::{Admitted, Described, GuestFactory, component_bytes};
+
+/// The factory over a sandbox.
+pub struct SandboxGuests {
+    sandbox: Sandbox,
+    catalog: Arc<dyn Catalog>,
+    loaded: Mutex<HashMap<Digest, LoadedComponent>>,
+}
+
+impl SandboxGuests {
+    #[must_use]
+    pub fn new(sandbox: Sandbox, catalog: Arc<dyn Catalog>) -> Self {
+        Self { sandbox, catalog, loaded: Mutex::default() }
+    }
+
+    fn loaded(&self, digest: &Digest) -> Result<LoadedComponent, GuestFault> {
+        if let Some(loaded) = self.loaded.lock().get(digest) {
+            return Ok(loaded.clone());
+        }
+        let bytes = component_bytes(&self.catalog, digest)?;
+        let loaded = self
+            .sandbox
+            .load(*digest, &bytes)
+            .map_err(|e| GuestFault::Host(format!("load component {digest}: {e}")))?;
+        self.loaded.lock().insert(*digest, loaded.clone());
+        Ok(loaded)
+    }
+}
+
+fn refused(error: &AdmissionError) -> Error {
+    Error::new(ErrorKind::Validation, error.code(), error.to_string())
+}
+
+impl GuestFactory for SandboxGuests {
+    fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
+        let admitted = self.sandbox.admit(bytes).map_err(|e| refused(&e))?;
+        if let AdmittedComponent::Workflow(loaded) = &admitted.component {
+            self.loaded.lock().insert(admitted.inspection.digest, loaded.clone());
+        }
+        let inspection = Json::of(&inspection_view(&admitted.inspection))
+            .map_err(|e| Error::new(ErrorKind::Unknown, "internal", format!("describe the component: {e}")))?;
+        let schema = |text: &Option<String>| text.as_deref().and_then(|t| Json::parse(t).ok());
+        let workflows = admitted.inspection.descriptions.iter().map(|d| Described {
+            name: d.name.clone(),
+            summary: d.summary.clone(),
+            input_schema: schema(&d.input_schema),
+            output_schema: schema(&d.output_schema),
+        });
+        let holds_workflows = matches!(admitted.component, AdmittedComponent::Workflow(_));
+        let workflows = if holds_workflows { workflows.collect() } else { Vec::new() };
+        Ok(Admitted { digest: admitted.inspection.digest, inspection, workflows })
+    }
+
+    fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        let guest = self.loaded(digest)?.instantiate(cursor)?;
+        Ok(Box::new(guest))
+    }
+
+    fn instantiate_bytes(&self, bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        let admitted = self.sandbox.admit(bytes).map_err(|e| GuestFault::Host(e.to_string()))?;
+        match admitted.component {
+            AdmittedComponent::Workflow(loaded) => Ok(Box::new(loaded.instantiate(cursor)?)),
+            AdmittedComponent::Activity(_) => {
+                Err(GuestFault::Host("the component holds activities, no workflow".to_owned()))
+            }
+        }
+    }
+}
+
+/// The inspection as the API shows it.
+fn inspection_view(i: &Inspection) -> serde_json::Value {
+    let schema =
+        |text: &Option<String>| text.as_deref().and_then(|t| serde_json::from_str::<serde_json::Value>(t).ok());
+    let descriptions: Vec<_> = i
+        .descriptions
+        .iter()
+        .map(|d| {
+            serde_json::json!({
+                "name": d.name, "summary": d.summary,
+                "input_schema": schema(&d.input_schema), "output_schema": schema(&d.output_schema),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "digest": i.digest, "size": i.size, "from_core_module": i.from_core_module,
+        "kind": match i.kind { ComponentKind::Workflow => "workflow", ComponentKind::Activity => "activity" },
+        "imports": i.imports, "exports": i.exports, "wit": i.wit,
+        "core_modules": i.core_modules, "functions": i.functions, "memories": i.memories, "tables": i.tables,
+        "initial_memory": i.initial_memory,
+        "memory_images": { "eligible": i.image.is_ok(), "reason": i.image.as_ref().err() },
+        "descriptions": descriptions,
+    })
+}

@@ -1,0 +1,250 @@
+//! What the engine tells about itself. These are the API's answers; they serialise as they are.
+
+use relive_core::{
+    Digest, Failure, HistoryEvent, Json, RunId, Timestamp,
+    cursor::Divergence,
+    event::BlockReason,
+    ports::{ExecutionRow, Status},
+};
+use serde::{Deserialize, Serialize};
+
+/// An execution as lists show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecutionView {
+    pub namespace: String,
+    pub workflow_id: String,
+    pub run_id: RunId,
+    pub workflow: String,
+    pub digest: Digest,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<BlockReason>,
+    pub events: u64,
+    pub commands: u64,
+    pub history_bytes: u64,
+    /// ns since the Unix epoch.
+    pub started_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+}
+
+impl From<&ExecutionRow> for ExecutionView {
+    fn from(row: &ExecutionRow) -> Self {
+        Self {
+            namespace: row.execution.namespace.to_string(),
+            workflow_id: row.execution.workflow_id.to_string(),
+            run_id: row.execution.run_id,
+            workflow: row.workflow.to_string(),
+            digest: row.digest,
+            status: row.status,
+            blocked: row.blocked,
+            events: row.last_event_id,
+            commands: row.command_count,
+            history_bytes: row.history_bytes,
+            started_at: row.started_at,
+            closed_at: row.closed_at,
+            correlation_id: row.correlation_id.as_deref().map(str::to_owned),
+        }
+    }
+}
+
+/// A page of executions, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecutionPage {
+    pub executions: Vec<ExecutionView>,
+    /// Give it back to get the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A started execution.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Started {
+    pub workflow_id: String,
+    pub run_id: RunId,
+}
+
+/// How a run ended, or that it has not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResultView {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    pub status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// The run that goes on, after continue-as-new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continued_as: Option<RunId>,
+    /// Why an open run stands still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
+}
+
+/// One step of a run: a command and what became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepView {
+    pub command_no: u64,
+    /// `activity`, `timer`.
+    pub kind: &'static str,
+    pub name: String,
+    /// `pending`, `completed`, `failed`, `timed-out`, `canceled`.
+    pub state: &'static str,
+    pub scheduled_event: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved_event: Option<u64>,
+    /// Attempts made as far as history and the host know.
+    pub attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    pub fingerprint: String,
+}
+
+/// Everything about one execution at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExecutionDetail {
+    #[serde(flatten)]
+    pub execution: ExecutionView,
+    pub crashes: u32,
+    pub steps: Vec<StepView>,
+    /// What an open run waits for: `activity charge (attempt 2)`, `timer until ..`, `message on go`, `operator`.
+    pub waits_for: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_report: Option<String>,
+    /// The run's fingerprint, hexadecimal.
+    pub fingerprint: String,
+}
+
+/// A page of a history, oldest first.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryPage {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    pub events: Vec<HistoryEvent>,
+    /// The event id to go on from; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    pub fingerprint: String,
+}
+
+/// What reliving an execution came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReplayReport {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    /// The component that was relived.
+    pub digest: Digest,
+    pub agrees: bool,
+    /// Events that were applied.
+    pub events: u64,
+    pub commands: u64,
+    pub micros: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<Divergence>,
+    /// A trap or another fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// SHA-256 of the guest's memory where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+}
+
+/// The state of an execution at an event.
+#[derive(Clone, Debug, Serialize)]
+pub struct StateView {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    /// The event up to which it was relived.
+    pub at: u64,
+    /// The guest's time there.
+    pub now: Timestamp,
+    pub open_promises: Vec<OpenPromise>,
+    pub unread_messages: Vec<UnreadMessage>,
+    pub steps: Vec<StepView>,
+    pub published: std::collections::BTreeMap<String, Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct OpenPromise {
+    pub promise: u64,
+    pub kind: &'static str,
+    /// The activity's or the channel's name.
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct UnreadMessage {
+    pub channel: String,
+    pub message_id: String,
+    pub event_id: u64,
+}
+
+/// What the checker found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyReport {
+    pub executions: u64,
+    pub events: u64,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    pub violation: String,
+}
+
+/// What a deployment made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Deployed {
+    pub digest: Digest,
+    pub workflows: Vec<DeployedWorkflow>,
+    /// What admission found out about the component.
+    pub inspection: Json,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DeployedWorkflow {
+    pub name: String,
+    pub version: u32,
+}
+
+/// A published value.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueryView {
+    pub key: String,
+    pub value: Json,
+    /// The history's last event when it was set.
+    pub event_id: u64,
+}
+
+/// The host at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct HostStatus {
+    pub version: &'static str,
+    pub pid: u32,
+    pub uptime_ms: u64,
+    /// Executions in memory, and those of them with a live guest.
+    pub cells: usize,
+    pub live_guests: usize,
+    pub guest_memory_bytes: usize,
+    pub activities_running: usize,
+    /// Commits as the database counts them.
+    pub commits: u64,
+    /// Wakes that relived a history, the events they applied, and the time they took.
+    pub relives: u64,
+    pub relived_events: u64,
+    pub relive_micros: u64,
+    pub recovered: u64,
+}

@@ -1,0 +1,81 @@
+//! The active versions, with their input schemas compiled, kept in memory between deployments.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
+use relive_core::{
+    Error, ErrorKind, Json, Namespace,
+    ports::{Catalog, StoreError, VersionRow},
+};
+
+/// An active version, ready to start runs.
+pub(crate) struct Active {
+    pub row: VersionRow,
+    input: Option<jsonschema::Validator>,
+}
+
+/// Findings of a schema that are shown; more help nobody.
+const MAX_FINDINGS: usize = 5;
+
+impl Active {
+    fn new(row: VersionRow) -> Self {
+        let schema = row.input_schema.as_ref().and_then(|s| serde_json::from_str(s.as_str()).ok());
+        let input = schema.and_then(|schema: serde_json::Value| jsonschema::validator_for(&schema).ok());
+        Self { row, input }
+    }
+
+    /// Checks an input against the workflow's schema.
+    pub fn check(&self, input: &Json) -> Result<(), Error> {
+        let Some(validator) = &self.input else {
+            return Ok(());
+        };
+        let value: serde_json::Value = serde_json::from_str(input.as_str())
+            .map_err(|e| Error::new(ErrorKind::Validation, "invalid-json", format!("the input is no JSON: {e}")))?;
+        if validator.is_valid(&value) {
+            return Ok(());
+        }
+        let findings: Vec<String> = validator
+            .iter_errors(&value)
+            .take(MAX_FINDINGS)
+            .map(|e| {
+                let place = e.instance_path().to_string();
+                format!("{}: {e}", if place.is_empty() { "input".to_owned() } else { format!("input{place}") })
+            })
+            .collect();
+        let message = format!("the input does not fit the schema of {}: {}", self.row.workflow, findings.join("; "));
+        Err(Error::new(ErrorKind::Validation, "schema-mismatch", message))
+    }
+}
+
+type Key = (Namespace, String);
+
+#[derive(Default)]
+pub(crate) struct Workflows {
+    active: RwLock<HashMap<Key, Arc<Active>>>,
+}
+
+impl Workflows {
+    /// The active version of a workflow, if it is deployed.
+    pub fn active(
+        &self,
+        catalog: &Arc<dyn Catalog>,
+        namespace: &Namespace,
+        workflow: &str,
+    ) -> Result<Option<Arc<Active>>, StoreError> {
+        let key = (namespace.clone(), workflow.to_owned());
+        if let Some(active) = self.active.read().get(&key) {
+            return Ok(Some(active.clone()));
+        }
+        let Some(row) = catalog.active_version(namespace, workflow)? else {
+            return Ok(None);
+        };
+        let active = Arc::new(Active::new(row));
+        self.active.write().insert(key, active.clone());
+        Ok(Some(active))
+    }
+
+    /// Forgets a version after a deployment.
+    pub fn changed(&self, namespace: &Namespace, workflow: &str) {
+        self.active.write().remove(&(namespace.clone(), workflow.to_owned()));
+    }
+}

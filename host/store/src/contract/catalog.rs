@@ -1,0 +1,79 @@
+//! Components, versions and activities.
+
+use relive_core::{
+    Digest, Namespace, Timestamp,
+    ports::{ActivityRow, ComponentMeta, StoreErrorKind, VersionRow},
+};
+
+use super::{Store, support::json};
+
+fn version(workflow: &str, code: &str) -> VersionRow {
+    VersionRow {
+        workflow: workflow.into(),
+        version: 0,
+        digest: Digest::of(code.as_bytes()),
+        export: workflow.into(),
+        input_schema: Some(json("{\"type\":\"object\"}")),
+        output_schema: None,
+        active: false,
+        deployed_at: Timestamp(5),
+    }
+}
+
+pub fn components(store: &dyn Store) {
+    let bytes = vec![7; 300_000];
+    let meta = ComponentMeta { digest: Digest::of(&bytes), size: 300_000, inspection: json("{\"kind\":1}"), added_at: Timestamp(9) };
+    assert_eq!(store.component(&meta.digest), Ok(None));
+    assert_eq!(store.component_meta(&meta.digest), Ok(None));
+    store.put_component(&meta, &bytes).unwrap();
+    store.put_component(&ComponentMeta { added_at: Timestamp(10), ..meta.clone() }, &bytes).unwrap();
+    assert_eq!(store.component(&meta.digest).unwrap().unwrap(), bytes);
+    assert_eq!(store.component_meta(&meta.digest), Ok(Some(meta.clone())));
+    assert_eq!(store.put_component(&meta, b"others").unwrap_err().kind, StoreErrorKind::Corrupt);
+}
+
+pub fn versions_are_numbered(store: &dyn Store) {
+    let ns = Namespace::default();
+    let one = store.deploy(&ns, &version("order", "1")).unwrap();
+    assert_eq!(one, VersionRow { version: 1, active: true, ..version("order", "1") });
+    let two = store.deploy(&ns, &version("order", "2")).unwrap();
+    assert_eq!((two.version, two.active), (2, true));
+    assert_eq!(store.deploy(&ns, &version("bill", "1")).unwrap().version, 1);
+    let all: Vec<_> = store.versions(&ns, None).unwrap().iter().map(|v| (v.workflow.to_string(), v.version, v.active)).collect();
+    assert_eq!(all, [("bill".to_owned(), 1, true), ("order".to_owned(), 1, false), ("order".to_owned(), 2, true)]);
+    assert_eq!(store.versions(&ns, Some("order")).unwrap(), [VersionRow { active: false, ..one }, two]);
+    let elsewhere = Namespace::new("other").unwrap();
+    assert_eq!(store.versions(&elsewhere, None), Ok(Vec::new()));
+    assert_eq!(store.active_version(&elsewhere, "order"), Ok(None));
+}
+
+pub fn one_version_is_active(store: &dyn Store) {
+    let ns = Namespace::default();
+    let one = store.deploy(&ns, &version("order", "1")).unwrap();
+    store.deploy(&ns, &version("order", "2")).unwrap();
+    // The same code again is the same version, and active.
+    assert_eq!(store.deploy(&ns, &version("order", "1")).unwrap(), one);
+    assert_eq!(store.active_version(&ns, "order"), Ok(Some(one)));
+    let active: Vec<bool> = store.versions(&ns, Some("order")).unwrap().iter().map(|v| v.active).collect();
+    assert_eq!(active, [true, false]);
+    // The same component under another export is another version.
+    assert_eq!(store.deploy(&ns, &VersionRow { export: "order2".into(), ..version("order", "1") }).unwrap().version, 3);
+    assert_eq!(store.active_version(&ns, "none"), Ok(None));
+}
+
+pub fn activities_by_name(store: &dyn Store) {
+    let ns = Namespace::default();
+    let row = |name: &str, code: &str| ActivityRow {
+        name: name.into(),
+        digest: Digest::of(code.as_bytes()),
+        grants: json("{\"dirs\":[]}"),
+        deployed_at: Timestamp(3),
+    };
+    store.put_activity(&ns, &row("b", "1")).unwrap();
+    store.put_activity(&ns, &row("a", "1")).unwrap();
+    store.put_activity(&ns, &row("b", "2")).unwrap();
+    assert_eq!(store.activity(&ns, "b"), Ok(Some(row("b", "2"))));
+    assert_eq!(store.activities(&ns), Ok(vec![row("a", "1"), row("b", "2")]));
+    assert_eq!(store.activity(&ns, "c"), Ok(None));
+    assert_eq!(store.activities(&Namespace::new("other").unwrap()), Ok(Vec::new()));
+}

@@ -1,0 +1,105 @@
+//! Epochs, outside writers, unique inbound keys, and replies that were lost.
+
+use relive_core::ports::{AppendError, Status};
+
+use super::{Store, support::*};
+
+pub fn stale_epoch_is_fenced(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    assert_eq!(store.stamp_epoch(script.run, 5).unwrap().epoch, 5);
+    let stale = script.item(Some(4), [scheduled(1, "1")]);
+    assert_eq!(append_one(store, &stale), Err(AppendError::Fenced { epoch: 4, owner: 5 }));
+    assert_untouched(store, &script);
+    let item = script.item(Some(5), [scheduled(1, "1")]);
+    script.append(store, &item).unwrap();
+    // Fenced comes before the conflict: a zombie must let go, not rebase.
+    assert_eq!(append_one(store, &stale), Err(AppendError::Fenced { epoch: 4, owner: 5 }));
+}
+
+pub fn later_epoch_takes_over(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let item = script.item(Some(3), [scheduled(1, "1")]);
+    script.append(store, &item).unwrap();
+    assert_eq!(store.execution(script.run).unwrap().unwrap().epoch, 3);
+    let old = script.item(Some(1), [done(1)]);
+    assert_eq!(append_one(store, &old), Err(AppendError::Fenced { epoch: 1, owner: 3 }));
+}
+
+pub fn stamping(store: &dyn Store) {
+    let script = Script::started(store, "a");
+    let row = store.stamp_epoch(script.run, 1).unwrap();
+    assert_eq!((row.epoch, row.last_event_id, row.status), (1, 1, Status::Running));
+    assert_eq!(store.stamp_epoch(script.run, 4).unwrap().epoch, 4);
+    assert_eq!(store.stamp_epoch(script.run, 3), Err(AppendError::Fenced { epoch: 3, owner: 4 }));
+    assert_eq!(store.execution(script.run).unwrap().unwrap().epoch, 4);
+}
+
+pub fn outsiders_append_only_their_events(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    for body in [scheduled(1, "1"), timer_created(1, 5), completed(), timer_fired(1)] {
+        let item = script.item(None, [body]);
+        assert!(matches!(append_one(store, &item), Err(AppendError::Malformed(_))), "{item:?}");
+        assert_untouched(store, &script);
+    }
+    script.go_on(store, [scheduled(1, "1")]);
+    for body in [signal("x"), cancel(), done(1), terminated()] {
+        let item = script.item(None, [body]);
+        script.append(store, &item).unwrap();
+    }
+}
+
+pub fn outsiders_keep_the_owners_numbers(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    script.go_on(store, [signal("x"), scheduled(1, "1"), scheduled(2, "2")]);
+    assert_eq!(store.stamp_epoch(script.run, 7).unwrap().epoch, 7);
+    let mut item = script.item(None, [signal("y")]);
+    item.row.applied_through = 0;
+    item.row.command_count = 0;
+    script.append(store, &item).unwrap();
+    let row = store.execution(script.run).unwrap().unwrap();
+    assert_eq!((row.epoch, row.applied_through, row.command_count, row.last_inbound_id), (7, 2, 2, 5));
+}
+
+pub fn inbound_keys_are_unique(store: &dyn Store) {
+    let (mut a, mut b) = (Script::started(store, "a"), Script::started(store, "b"));
+    let keyed = |script: &Script, key: &str| {
+        let mut item = script.item(None, [signal(key)]);
+        item.inbound_keys = vec![key.to_owned()];
+        item
+    };
+    let item = keyed(&a, "m:1");
+    a.append(store, &item).unwrap();
+    let again = keyed(&a, "m:1");
+    assert_eq!(append_one(store, &again), Err(AppendError::Duplicate("m:1".to_owned())));
+    assert_untouched(store, &a);
+    // Keys belong to their run.
+    let other = keyed(&b, "m:1");
+    b.append(store, &other).unwrap();
+    // Twice in one batch.
+    let (first, second) = (keyed(&a, "m:2"), keyed(&a, "m:2"));
+    let results = store.append(&[first.clone(), second]);
+    assert_eq!(results[1], Err(AppendError::Duplicate("m:2".to_owned())));
+    a.took(&first);
+    // And after the end.
+    let end = a.item(Some(1), [completed()]);
+    a.append(store, &end).unwrap();
+    a.row.status = Status::Running;
+    assert_eq!(append_one(store, &keyed(&a, "m:2")), Err(AppendError::Duplicate("m:2".to_owned())));
+}
+
+pub fn lost_replies(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    // The owner's item, tried again as it was: the tail is its own events.
+    let mut item = script.item(Some(1), [scheduled(1, "1")]);
+    item.put_tasks = vec![script.task(1, 2)];
+    script.append(store, &item).unwrap();
+    assert_eq!(append_one(store, &item), Err(AppendError::Conflict { expected: 1, actual: 2, tail: item.events.clone() }));
+    // A message's, with another one in between: its key is known.
+    let mut message = script.item(None, [signal("x")]);
+    message.inbound_keys = vec!["m:x".to_owned()];
+    script.append(store, &message).unwrap();
+    let between = script.item(None, [signal("y")]);
+    script.append(store, &between).unwrap();
+    assert_eq!(append_one(store, &message), Err(AppendError::Duplicate("m:x".to_owned())));
+    check_run(store, script.run);
+}

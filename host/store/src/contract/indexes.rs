@@ -1,0 +1,250 @@
+//! What recovery, timers, queries and lists stand on.
+
+use relive_core::{
+    Json, RunKey, Timestamp,
+    cursor::{LogLevel, LogLine},
+    event::{BlockReason, EventBody, ExecutionBlocked, ExecutionUnblocked},
+    ports::{ListFilter, Status, TimerRow},
+};
+
+use super::{Store, support::*};
+
+pub fn wake_index(store: &dyn Store) {
+    let mut scripts: Vec<Script> = (0..4).map(|n| Script::started(store, &format!("w{n}"))).collect();
+    let wake = |after| store.needs_wake(RunKey(after), 10).unwrap();
+    assert_eq!(wake(0), []);
+    for n in [0, 2, 3] {
+        let item = scripts[n].item(None, [signal("x")]);
+        scripts[n].append(store, &item).unwrap();
+    }
+    assert_eq!(wake(0), [scripts[0].run, scripts[2].run, scripts[3].run]);
+    assert_eq!(wake(scripts[0].run.0), [scripts[2].run, scripts[3].run]);
+    assert_eq!(store.needs_wake(RunKey(0), 1).unwrap(), [scripts[0].run]);
+    // Applied without any event of its own.
+    let applied = scripts[2].item(Some(1), []);
+    scripts[2].append(store, &applied).unwrap();
+    // Blocked and closed ones are not woken.
+    let block = EventBody::new(None, ExecutionBlocked { reason: BlockReason::Trap, report: String::new() });
+    let mut blocked = scripts[3].item(None, [block]);
+    (blocked.row.status, blocked.row.blocked) = (Status::Blocked, Some(BlockReason::Trap));
+    scripts[3].append(store, &blocked).unwrap();
+    assert_eq!(wake(0), [scripts[0].run]);
+    let end = scripts[0].item(None, [terminated()]);
+    scripts[0].append(store, &end).unwrap();
+    assert_eq!(wake(0), []);
+}
+
+pub fn timers_in_order(store: &dyn Store) {
+    let mut scripts: Vec<Script> = (0..3).map(|n| Script::started(store, &format!("w{n}"))).collect();
+    let mut wanted: Vec<TimerRow> = Vec::new();
+    for (n, script) in scripts.iter_mut().enumerate() {
+        let deadlines = [(1, 500), (2, 100 + n as u64), (3, 500)];
+        let mut item = script.item(Some(1), deadlines.map(|(no, at)| timer_created(no, at)));
+        item.put_timers = deadlines.map(|(no, at)| script.timer(no, at)).to_vec();
+        wanted.extend(&item.put_timers);
+        script.append(store, &item).unwrap();
+    }
+    wanted.sort();
+    let due = |after, until, limit| store.due_timers(after, Timestamp(until), limit).unwrap();
+    assert_eq!(due(None, u64::MAX, 100), wanted);
+    assert_eq!(due(None, 101, 100), wanted[..2]);
+    assert_eq!(due(None, 99, 100), []);
+    let mut paged = Vec::new();
+    while let Some(next) = due(paged.last().copied(), 500, 2).first() {
+        paged.push(*next);
+    }
+    assert_eq!(paged, wanted);
+}
+
+pub fn timer_fires_with_its_event(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let mut item = script.item(Some(1), [timer_created(1, 5)]);
+    item.put_timers = vec![script.timer(1, 5)];
+    script.append(store, &item).unwrap();
+    check_run(store, script.run);
+    let mut fired = script.item(Some(1), [timer_fired(1)]);
+    fired.remove_timers = vec![1];
+    script.append(store, &fired).unwrap();
+    assert_eq!(store.due_timers(None, Timestamp(u64::MAX), 10), Ok(Vec::new()));
+    check_run(store, script.run);
+}
+
+pub fn tasks_come_and_go(store: &dyn Store) {
+    let (mut a, mut b) = (Script::started(store, "a"), Script::started(store, "b"));
+    for script in [&mut a, &mut b] {
+        let mut item = script.item(Some(1), (1..=40).map(|no| scheduled(no, "1")));
+        item.put_tasks = (1..=40).map(|no| script.task(no, no + 1)).collect();
+        script.append(store, &item).unwrap();
+    }
+    let all = store.open_tasks(None, usize::MAX).unwrap();
+    assert_eq!(all.len(), 80);
+    assert!(all.is_sorted_by_key(|t| (t.run, t.command_no)));
+    let page = store.open_tasks(Some((a.run, 39)), 2).unwrap();
+    assert_eq!(page.iter().map(|t| (t.run, t.command_no)).collect::<Vec<_>>(), [(a.run, 40), (b.run, 1)]);
+    // Another attempt, then the end of it.
+    let mut retry = a.item(Some(1), []);
+    retry.put_tasks = vec![relive_core::ports::TaskRow { attempt: 2, due_at: Timestamp(99), ..a.task(7, 8) }];
+    a.append(store, &retry).unwrap();
+    let held = store.open_work(a.run).unwrap().0.into_iter().find(|t| t.command_no == 7).unwrap();
+    assert_eq!((held.attempt, held.due_at, held.event_id), (2, Timestamp(99), 8));
+    let mut item = a.item(Some(1), (1..=40).map(done));
+    item.remove_tasks = (1..=40).collect();
+    a.append(store, &item).unwrap();
+    check_run(store, a.run);
+    check_run(store, b.run);
+}
+
+pub fn removals_win(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let given_up = EventBody::new(Some(2), relive_core::event::TimerCanceled { target: 1 });
+    let mut item = script.item(Some(1), [timer_created(1, 5), given_up]);
+    item.put_timers = vec![script.timer(1, 5)];
+    item.remove_timers = vec![1];
+    script.append(store, &item).unwrap();
+    check_run(store, script.run);
+}
+
+pub fn the_end_clears_work(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let mut item = script.item(Some(1), [scheduled(1, "1"), timer_created(2, 5)]);
+    item.put_tasks = vec![script.task(1, 2)];
+    item.put_timers = vec![script.timer(2, 5)];
+    script.append(store, &item).unwrap();
+    let mut end = script.item(Some(1), [scheduled(3, "1"), completed()]);
+    end.put_tasks = vec![script.task(3, 4)];
+    script.append(store, &end).unwrap();
+    assert_eq!(store.open_work(script.run), Ok((Vec::new(), Vec::new())));
+    assert_eq!(store.due_timers(None, Timestamp(u64::MAX), 10), Ok(Vec::new()));
+    check_run(store, script.run);
+}
+
+pub fn crashes_are_counted(store: &dyn Store) {
+    let (mut a, b) = (Script::started(store, "a"), Script::started(store, "b"));
+    let mut item = a.item(Some(1), [scheduled(1, "1"), scheduled(2, "1")]);
+    item.put_tasks = vec![a.task(1, 2), relive_core::ports::TaskRow { due_at: Timestamp(u64::MAX / 4), ..a.task(2, 3) }];
+    a.append(store, &item).unwrap();
+    store.count_crash(&[a.run, RunKey(12_345)], a.time).unwrap();
+    store.count_crash(&[a.run], Timestamp(0)).unwrap();
+    let attempts: Vec<u32> = store.open_work(a.run).unwrap().0.iter().map(|t| t.attempt).collect();
+    assert_eq!(attempts, [2, 1]);
+    let crashes = |run| store.execution(run).unwrap().unwrap().crashes;
+    assert_eq!((crashes(a.run), crashes(b.run)), (2, 0));
+    let mut reset = a.item(Some(1), []);
+    reset.row.reset_crashes = true;
+    a.append(store, &reset).unwrap();
+    assert_eq!(crashes(a.run), 0);
+}
+
+pub fn find_by_name(store: &dyn Store) {
+    let mut first = Script::started(store, "a");
+    let find = |run| store.find(&first.execution.namespace.clone(), &workflow_id("a"), run).unwrap().map(|row| row.key);
+    assert_eq!(find(None), Some(first.run));
+    let first_id = first.execution.run_id;
+    let first_run = first.run;
+    let end = first.item(Some(1), [completed()]);
+    append_one(store, &end).unwrap();
+    first.took(&end);
+    assert_eq!(store.find(&first.execution.namespace, &workflow_id("a"), None).unwrap().unwrap().key, first_run);
+    let second = Script::started(store, "a");
+    let find = |run| store.find(&first.execution.namespace, &workflow_id("a"), run).unwrap().map(|row| row.key);
+    assert_eq!(find(None), Some(second.run));
+    assert_eq!(find(Some(first_id)), Some(first_run));
+    assert_eq!(find(Some(relive_core::RunId(uuid::Uuid::nil()))), None);
+    assert_eq!(store.find(&first.execution.namespace, &workflow_id("b"), None), Ok(None));
+    let elsewhere = relive_core::Namespace::new("other").unwrap();
+    assert_eq!(store.find(&elsewhere, &workflow_id("a"), Some(first_id)), Ok(None));
+}
+
+pub fn list_and_page(store: &dyn Store) {
+    let mut scripts: Vec<Script> = (0..7).map(|n| Script::started(store, &format!("w{n}"))).collect();
+    for (n, end) in [(1, completed()), (4, terminated()), (5, completed())] {
+        scripts[n].go_on(store, [end]);
+    }
+    let keys = |filter: &ListFilter, before: Option<usize>, limit| {
+        let rows = store.list(filter, before.map(|n| scripts[n].run), limit).unwrap();
+        rows.iter().map(|row| scripts.iter().position(|s| s.run == row.key).unwrap()).collect::<Vec<_>>()
+    };
+    let all = ListFilter::default();
+    assert_eq!(keys(&all, None, 100), [6, 5, 4, 3, 2, 1, 0]);
+    assert_eq!(keys(&all, Some(5), 2), [4, 3]);
+    for (status, wanted) in [
+        (Status::Completed, vec![5, 1]),
+        (Status::Terminated, vec![4]),
+        (Status::Running, vec![6, 3, 2, 0]),
+        (Status::Blocked, vec![]),
+        (Status::Failed, vec![]),
+    ] {
+        assert_eq!(keys(&ListFilter { status: Some(status), ..all.clone() }, None, 100), wanted, "{status:?}");
+    }
+    assert_eq!(keys(&ListFilter { workflow_id: Some(workflow_id("w3")), ..all.clone() }, None, 100), [3]);
+    assert_eq!(keys(&ListFilter { workflow: Some("order".to_owned()), ..all.clone() }, Some(2), 1), [1]);
+    assert_eq!(keys(&ListFilter { workflow: Some("none".to_owned()), ..all.clone() }, None, 100), []);
+    let elsewhere = relive_core::Namespace::new("other").unwrap();
+    assert_eq!(keys(&ListFilter { namespace: elsewhere, ..all }, None, 100), []);
+}
+
+pub fn published_values(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let mut item = script.item(Some(1), [signal("x")]);
+    item.published = [("b".to_owned(), json("1")), ("a".to_owned(), json("{\"x\": 1.0}"))].into();
+    script.append(store, &item).unwrap();
+    let mut item = script.item(Some(1), [signal("y")]);
+    item.published = [("b".to_owned(), json("[2]"))].into();
+    script.append(store, &item).unwrap();
+    let all = store.published(script.run, None).unwrap();
+    let seen: Vec<_> = all.iter().map(|p| (p.key.as_str(), p.value.as_str(), p.event_id)).collect();
+    assert_eq!(seen, [("a", "{\"x\": 1.0}", 2), ("b", "[2]", 3)]);
+    assert_eq!(store.published(script.run, Some("b")).unwrap(), all[1..]);
+    assert_eq!(store.published(script.run, Some("c")), Ok(Vec::new()));
+}
+
+pub fn log_lines(store: &dyn Store) {
+    let (mut script, other) = (Script::started(store, "a"), Script::started(store, "b"));
+    let line = |n: u64| LogLine {
+        at: Timestamp(n),
+        level: LogLevel::Warn,
+        message: format!("line {n}"),
+        fields: vec![("n".to_owned(), Json::of(&n).unwrap()), ("text".to_owned(), json("\"\\u00e9 \\\" x\""))],
+    };
+    for first in [1, 41] {
+        let mut item = script.item(Some(1), [signal(&format!("{first}"))]);
+        item.logs = (first..first + 40).map(line).collect();
+        script.append(store, &item).unwrap();
+    }
+    let logs = store.logs(script.run, 0, usize::MAX).unwrap();
+    assert_eq!(logs, (1..=80).map(|n| (n, line(n))).collect::<Vec<_>>());
+    assert_eq!(store.logs(script.run, 78, 1).unwrap(), [(79, line(79))]);
+    assert_eq!(store.logs(script.run, 80, 1), Ok(Vec::new()));
+    assert_eq!(store.logs(other.run, 0, 1), Ok(Vec::new()));
+}
+
+pub fn blocked_and_unblocked(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let block = EventBody::new(None, ExecutionBlocked { reason: BlockReason::OutOfFuel, report: "too much".to_owned() });
+    let mut item = script.item(Some(1), [block]);
+    (item.row.status, item.row.blocked) = (Status::Blocked, Some(BlockReason::OutOfFuel));
+    script.append(store, &item).unwrap();
+    let row = store.execution(script.run).unwrap().unwrap();
+    assert_eq!((row.status, row.blocked), (Status::Blocked, Some(BlockReason::OutOfFuel)));
+    // It goes on recording, and its id stays taken.
+    let item = script.item(None, [signal("x")]);
+    script.append(store, &item).unwrap();
+    assert!(append_one(store, &Script::new(store, "a").start(Some(1))).is_err());
+    let mut item = script.item(None, [EventBody::new(None, ExecutionUnblocked { reason: "fixed".to_owned() })]);
+    (item.row.status, item.row.blocked) = (Status::Running, None);
+    script.append(store, &item).unwrap();
+    assert_eq!(store.needs_wake(RunKey(0), 10).unwrap(), [script.run]);
+    check_run(store, script.run);
+}
+
+pub fn keys_are_never_repeated(store: &dyn Store) {
+    let mut keys: Vec<RunKey> = std::thread::scope(|scope| {
+        let take = || (0..500).map(|_| store.allocate_run_key().unwrap()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 2_000);
+    assert!(keys[0] > RunKey(0));
+}

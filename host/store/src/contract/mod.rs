@@ -1,0 +1,44 @@
+//! The suite that every adapter of the store ports must pass.
+//!
+//! One function a behaviour, over a fresh store. An adapter's test calls [`contract_suite!`](crate::contract_suite)
+//! with a function that opens a store and hands it to the case. Panics are findings: this is test code.
+
+mod catalog;
+mod fencing;
+mod history;
+mod indexes;
+pub mod support;
+
+use relive_core::ports::{Catalog, HistoryStore};
+
+pub use catalog::*;
+pub use fencing::*;
+pub use history::*;
+pub use indexes::*;
+
+/// What an adapter must be to be tested.
+pub trait Store: HistoryStore + Catalog {}
+
+impl<T: HistoryStore + Catalog> Store for T {}
+
+/// Makes a test of each case. `$with` is a function that takes a case, `fn(&dyn Store)`, and runs it on a new store.
+#[macro_export]
+macro_rules! contract_suite {
+    ($with:path) => {
+        $crate::contract_suite! { @ $with;
+            append_and_read_back start_again_finds_its_own_event conflict_has_the_tail a_tail_is_whole unknown_run closed_run
+            gaps_are_malformed foreign_hashes_are_malformed times_never_run_back row_must_agree_with_events
+            item_is_whole_or_nothing bad_items_leave_their_neighbours two_items_of_a_run_in_a_batch empty_batch
+            payload_at_the_limit successor_in_the_same_item bad_successor_refuses_the_whole already_started
+            id_is_free_after_the_end many_events concurrent_writers concurrent_starts
+            stale_epoch_is_fenced later_epoch_takes_over stamping outsiders_append_only_their_events outsiders_keep_the_owners_numbers
+            inbound_keys_are_unique lost_replies
+            wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted
+            find_by_name list_and_page published_values log_lines blocked_and_unblocked keys_are_never_repeated
+            components versions_are_numbered one_version_is_active activities_by_name
+        }
+    };
+    (@ $with:path; $($name:ident)*) => {
+        $(#[test] fn $name() { $with($crate::contract::$name); })*
+    };
+}

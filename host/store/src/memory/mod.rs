@@ -1,0 +1,286 @@
+//! The store in memory: the ports' meaning in its plainest form. Nothing survives the process.
+
+mod append;
+mod catalog;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    ops::Bound,
+};
+
+use parking_lot::Mutex;
+use relive_core::{
+    Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    codec::StoredEvent,
+    cursor::LogLine,
+    ports::{
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published,
+        Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
+    },
+};
+
+use crate::check::MAX_RUN_KEY;
+
+/// One run with all that belongs to it.
+struct Run {
+    row: ExecutionRow,
+    events: Vec<StoredEvent>,
+    tasks: BTreeMap<u64, TaskRow>,
+    timers: BTreeMap<u64, TimerRow>,
+    inbound_keys: HashSet<String>,
+    published: BTreeMap<String, Published>,
+    logs: Vec<LogLine>,
+}
+
+#[derive(Default)]
+struct State {
+    runs: BTreeMap<RunKey, Run>,
+    /// Open runs by name.
+    open: HashMap<(Namespace, WorkflowId), RunKey>,
+    timers: BTreeSet<TimerRow>,
+    last_key: u64,
+}
+
+/// Histories and catalog in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    catalog: catalog::Shelves,
+}
+
+impl MemoryStore {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Run {
+    fn work(&self) -> (Vec<TaskRow>, Vec<TimerRow>) {
+        (
+            self.tasks.values().cloned().collect(),
+            self.timers.values().copied().collect(),
+        )
+    }
+
+    fn needs_wake(&self) -> bool {
+        self.row.status == Status::Running && self.row.last_inbound_id > self.row.applied_through
+    }
+}
+
+fn fits(filter: &ListFilter, row: &ExecutionRow) -> bool {
+    row.execution.namespace == filter.namespace
+        && filter
+            .workflow
+            .as_ref()
+            .is_none_or(|w| **w == *row.workflow)
+        && filter
+            .workflow_id
+            .as_ref()
+            .is_none_or(|id| *id == row.execution.workflow_id)
+        && filter.status.is_none_or(|status| status == row.status)
+}
+
+impl HistoryStore for MemoryStore {
+    fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>> {
+        let mut state = self.state.lock();
+        batch.iter().map(|item| state.append(item)).collect()
+    }
+
+    fn allocate_run_key(&self) -> Result<RunKey, StoreError> {
+        let mut state = self.state.lock();
+        if state.last_key >= MAX_RUN_KEY {
+            return Err(StoreError::new(
+                StoreErrorKind::Fatal,
+                "all run keys were given out",
+            ));
+        }
+        state.last_key += 1;
+        Ok(RunKey(state.last_key))
+    }
+
+    fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
+        let mut state = self.state.lock();
+        let row = &mut state.runs.get_mut(&run).ok_or(AppendError::NotFound)?.row;
+        if row.epoch > epoch {
+            return Err(AppendError::Fenced {
+                epoch,
+                owner: row.epoch,
+            });
+        }
+        if !row.status.is_open() {
+            return Err(AppendError::Closed);
+        }
+        row.epoch = epoch;
+        Ok(row.clone())
+    }
+
+    fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {
+        Ok(self.state.lock().runs.get(&run).map(|r| r.row.clone()))
+    }
+
+    fn find(
+        &self,
+        namespace: &Namespace,
+        id: &WorkflowId,
+        run: Option<RunId>,
+    ) -> Result<Option<ExecutionRow>, StoreError> {
+        let state = self.state.lock();
+        let named = |row: &ExecutionRow| {
+            row.execution.namespace == *namespace && row.execution.workflow_id == *id
+        };
+        let mut rows = state
+            .runs
+            .values()
+            .rev()
+            .map(|r| &r.row)
+            .filter(|row| named(row));
+        Ok(match run {
+            Some(run_id) => rows.find(|row| row.execution.run_id == run_id).cloned(),
+            None => match state.open.get(&(namespace.clone(), id.clone())) {
+                Some(key) => state.runs.get(key).map(|r| r.row.clone()),
+                None => rows.next().cloned(),
+            },
+        })
+    }
+
+    fn list(
+        &self,
+        filter: &ListFilter,
+        before: Option<RunKey>,
+        limit: usize,
+    ) -> Result<Vec<ExecutionRow>, StoreError> {
+        let state = self.state.lock();
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = state
+            .runs
+            .range((Bound::Unbounded, end))
+            .rev()
+            .map(|(_, r)| &r.row);
+        Ok(rows
+            .filter(|row| fits(filter, row))
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    fn read_from(
+        &self,
+        run: RunKey,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let state = self.state.lock();
+        let events = state.runs.get(&run).map_or(&[][..], |r| &r.events);
+        Ok(events
+            .iter()
+            .filter(|e| e.event_id >= from)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
+        let state = self.state.lock();
+        let later = state.runs.range((Bound::Excluded(after), Bound::Unbounded));
+        Ok(later
+            .filter(|(_, r)| r.needs_wake())
+            .map(|(key, _)| *key)
+            .take(limit)
+            .collect())
+    }
+
+    fn due_timers(
+        &self,
+        after: Option<TimerRow>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
+        let state = self.state.lock();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(state
+            .timers
+            .range((start, Bound::Unbounded))
+            .take_while(|t| t.deadline <= until)
+            .take(limit)
+            .copied()
+            .collect())
+    }
+
+    fn open_tasks(
+        &self,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        let state = self.state.lock();
+        let first = after.map_or(RunKey(0), |(run, _)| run);
+        let tasks = state
+            .runs
+            .range(first..)
+            .flat_map(|(_, r)| r.tasks.values());
+        Ok(tasks
+            .filter(|t| after.is_none_or(|after| (t.run, t.command_no) > after))
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
+        Ok(self
+            .state
+            .lock()
+            .runs
+            .get(&run)
+            .map(Run::work)
+            .unwrap_or_default())
+    }
+
+    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        for task in state
+            .runs
+            .values_mut()
+            .flat_map(|r| r.tasks.values_mut())
+            .filter(|t| t.due_at <= now)
+        {
+            task.attempt = task.attempt.saturating_add(1);
+        }
+        for key in running.iter().collect::<BTreeSet<_>>() {
+            if let Some(run) = state.runs.get_mut(key).filter(|r| r.row.status.is_open()) {
+                run.row.crashes = run.row.crashes.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError> {
+        let state = self.state.lock();
+        let Some(run) = state.runs.get(&run) else {
+            return Ok(Vec::new());
+        };
+        Ok(run
+            .published
+            .values()
+            .filter(|p| key.is_none_or(|key| p.key == key))
+            .cloned()
+            .collect())
+    }
+
+    fn logs(
+        &self,
+        run: RunKey,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, LogLine)>, StoreError> {
+        let state = self.state.lock();
+        let Some(run) = state.runs.get(&run) else {
+            return Ok(Vec::new());
+        };
+        Ok((1..)
+            .zip(&run.logs)
+            .filter(|(no, _)| *no > after)
+            .take(limit)
+            .map(|(no, line)| (no, line.clone()))
+            .collect())
+    }
+}

@@ -1,0 +1,219 @@
+//! How domain values stand in columns. Reading checks: a value that is not what the schema says is corruption.
+
+use relive_core::{
+    Digest, Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    codec::StoredEvent,
+    cursor::{LogLevel, LogLine},
+    event::BlockReason,
+    ids::ExecutionKey,
+    ports::{ExecutionRow, Status, TaskRow, TimerRow},
+};
+use rusqlite::{Row, types::Type};
+use uuid::Uuid;
+
+use super::error::unreadable;
+
+const NUMBER_BITS: u32 = 24;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+
+/// The row key of a run's event, task, timer or log line. `check` keeps both parts in range.
+pub(super) fn row_key(run: RunKey, number: u64) -> i64 {
+    ((run.0 << NUMBER_BITS) | number.min(NUMBER_MASK)).cast_signed()
+}
+
+/// The last row key that a run can have.
+pub(super) fn last_row_key(run: RunKey) -> i64 {
+    row_key(run, NUMBER_MASK)
+}
+
+pub(super) fn split_key(key: i64) -> (RunKey, u64) {
+    (
+        RunKey(key.cast_unsigned() >> NUMBER_BITS),
+        key.cast_unsigned() & NUMBER_MASK,
+    )
+}
+
+pub(super) fn status_code(status: Status) -> i64 {
+    Status::ALL
+        .iter()
+        .position(|s| *s == status)
+        .map_or(-1, |n| n as i64)
+}
+
+pub(super) fn status_of(code: i64) -> rusqlite::Result<Status> {
+    let status = usize::try_from(code).ok().and_then(|n| Status::ALL.get(n));
+    status
+        .copied()
+        .ok_or_else(|| unreadable(format!("status {code}")))
+}
+
+/// Times at the end of the range are held there: they mean "any time".
+pub(super) fn time(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+/// An unsigned number that a column holds.
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+pub(super) fn small<T: TryFrom<i64>>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let value: i64 = row.get(column)?;
+    T::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+pub(super) fn timestamp(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    number(row, column).map(Timestamp)
+}
+
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    row.get_ref(column)?
+        .as_blob()
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(e)))
+}
+
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a str> {
+    row.get_ref(column)?
+        .as_str()
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+pub(super) fn hash(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
+    bytes(row, column)?
+        .try_into()
+        .map_err(|_| unreadable("a hash that is not 32 bytes long"))
+}
+
+pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    hash(row, column).map(Digest)
+}
+
+pub(super) fn run_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RunId> {
+    Uuid::from_slice(bytes(row, column)?)
+        .map(RunId)
+        .map_err(|e| unreadable(format!("a run id: {e}")))
+}
+
+pub(super) fn namespace(row: &Row<'_>, column: usize) -> rusqlite::Result<Namespace> {
+    Namespace::new(text(row, column)?).map_err(|e| unreadable(e.to_string()))
+}
+
+pub(super) fn workflow_id(row: &Row<'_>, column: usize) -> rusqlite::Result<WorkflowId> {
+    WorkflowId::new(text(row, column)?).map_err(|e| unreadable(e.to_string()))
+}
+
+pub(super) fn json(row: &Row<'_>, column: usize) -> rusqlite::Result<Json> {
+    Json::parse(text(row, column)?).map_err(|e| unreadable(e.to_string()))
+}
+
+/// Columns of an execution, in the order that [`execution`] reads them.
+pub(super) const EXECUTION: &str = "key, status, epoch, last_event_id, last_timestamp, last_inbound_id, applied_through, command_count, \
+     history_bytes, crashes, started_at, closed_at, last_hash, run_id, digest, namespace, workflow_id, workflow, blocked, correlation_id";
+
+pub(super) fn execution(row: &Row<'_>) -> rusqlite::Result<ExecutionRow> {
+    let blocked: Option<String> = row.get(18)?;
+    let correlation_id: Option<String> = row.get(19)?;
+    Ok(ExecutionRow {
+        key: RunKey(number(row, 0)?),
+        execution: ExecutionKey {
+            namespace: namespace(row, 15)?,
+            workflow_id: workflow_id(row, 16)?,
+            run_id: run_id(row, 13)?,
+        },
+        workflow: text(row, 17)?.into(),
+        digest: digest(row, 14)?,
+        status: status_of(row.get(1)?)?,
+        blocked: blocked.as_deref().map(block_reason).transpose()?,
+        epoch: number(row, 2)?,
+        last_event_id: number(row, 3)?,
+        last_hash: hash(row, 12)?,
+        last_timestamp: timestamp(row, 4)?,
+        last_inbound_id: number(row, 5)?,
+        applied_through: number(row, 6)?,
+        command_count: number(row, 7)?,
+        history_bytes: number(row, 8)?,
+        crashes: small(row, 9)?,
+        started_at: timestamp(row, 10)?,
+        closed_at: row
+            .get::<_, Option<i64>>(11)?
+            .map(|at| Timestamp(at.max(0).cast_unsigned())),
+        correlation_id: correlation_id.map(Into::into),
+    })
+}
+
+fn block_reason(name: &str) -> rusqlite::Result<BlockReason> {
+    serde_json::from_value(name.into())
+        .map_err(|_| unreadable(format!("the block reason {name:?}")))
+}
+
+/// Columns of an event, in the order that [`event`] reads them.
+pub(super) const EVENT: &str = "key, timestamp, type, codec, version, hash, bytes";
+
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+    Ok(StoredEvent {
+        event_id: split_key(row.get(0)?).1,
+        timestamp: timestamp(row, 1)?,
+        event_type: small(row, 2)?,
+        codec: small(row, 3)?,
+        event_version: small(row, 4)?,
+        hash: hash(row, 5)?,
+        bytes: bytes(row, 6)?.into(),
+    })
+}
+
+/// Columns of a task, in the order that [`task`] reads them.
+pub(super) const TASK: &str = "key, event_id, attempt, due_at, scheduled_at";
+
+pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
+    let (run, command_no) = split_key(row.get(0)?);
+    Ok(TaskRow {
+        run,
+        command_no,
+        event_id: number(row, 1)?,
+        attempt: small(row, 2)?,
+        due_at: timestamp(row, 3)?,
+        scheduled_at: timestamp(row, 4)?,
+    })
+}
+
+/// Reads `key, deadline`.
+pub(super) fn timer(row: &Row<'_>) -> rusqlite::Result<TimerRow> {
+    let (run, command_no) = split_key(row.get(0)?);
+    Ok(TimerRow {
+        deadline: timestamp(row, 1)?,
+        run,
+        command_no,
+    })
+}
+
+const LEVELS: [LogLevel; 5] = [
+    LogLevel::Trace,
+    LogLevel::Debug,
+    LogLevel::Info,
+    LogLevel::Warn,
+    LogLevel::Error,
+];
+
+pub(super) fn level_code(level: LogLevel) -> i64 {
+    LEVELS
+        .iter()
+        .position(|l| *l == level)
+        .map_or(-1, |n| n as i64)
+}
+
+/// Reads `key, at, level, message, fields`.
+pub(super) fn log_line(row: &Row<'_>) -> rusqlite::Result<(u64, LogLine)> {
+    let level = LEVELS
+        .get(small::<usize>(row, 2)?)
+        .ok_or_else(|| unreadable("a log level"))?;
+    let fields = serde_json::from_str(text(row, 4)?)
+        .map_err(|e| unreadable(format!("a log line's fields: {e}")))?;
+    let line = LogLine {
+        at: timestamp(row, 1)?,
+        level: *level,
+        message: text(row, 3)?.to_owned(),
+        fields,
+    };
+    Ok((split_key(row.get(0)?).1, line))
+}
