@@ -55,9 +55,14 @@ def ledger_keys(folders, run_id):
     return [], None
 
 
+def count(number, noun):
+    """`1 event`, `12 events`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def rate(events, micros):
     """`12 events in 340 us`."""
-    return f"{events} event{'' if events == 1 else 's'} in {micros:,} us"
+    return f"{count(events, 'event')} in {micros:,} us"
 
 
 def account(relive, workflow_id, folders):
@@ -75,14 +80,14 @@ def account(relive, workflow_id, folders):
         what = f"{step['kind']} {step['name']}".strip()
         attempts = step["attempts"] if step["kind"] == "activity" else ""
         print(f"    {step['command_no']:>4}  {what:<22} {step['state']:<10} {attempts}")
-    print(f"\n  after the kill    the new host relived {host['relives']} execution{'' if host['relives'] == 1 else 's'}:",
+    print(f"\n  after the kill    the new host relived {count(host['relives'], 'execution')}:",
           rate(host["relived_events"], host["relive_micros"]))
     print("  relived again    ", "agrees with its history," if replay["agrees"] else "DIVERGES,",
-          rate(replay["events"], replay["micros"]) + f", {replay['commands']} commands")
+          rate(replay["events"], replay["micros"]) + f", {count(replay['commands'], 'command')}")
     print(f"  fingerprint       {detail['fingerprint']}")
-    print(f"  verify --all      {verified['executions']} executions, {verified['events']} events,",
+    print(f"  verify --all      {count(verified['executions'], 'execution')}, {count(verified['events'], 'event')},",
           f"{len(verified['findings']) or 'no'} findings")
-    print(f"  ledger            {len(keys)} effects of {len(activities)} activities, each idempotency key",
+    print(f"  ledger            {count(len(keys), 'effect')} of {len(activities)} activities, each idempotency key",
           "once" if len(set(keys)) == len(keys) else "NOT once", f"({ledger})")
 
     problems = [

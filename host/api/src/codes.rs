@@ -14,6 +14,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "invalid-body",
             "invalid-path",
             "invalid-grants",
+            "invalid-argument",
             "invalid-cursor",
         ],
     ),
@@ -32,31 +33,19 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
     ),
     (StatusCode::METHOD_NOT_ALLOWED, &["method-not-allowed"]),
     (StatusCode::REQUEST_TIMEOUT, &["request-timeout"]),
-    (
-        StatusCode::CONFLICT,
-        &[
-            "already-started",
-            "closed",
-            "blocked",
-            "not-blocked",
-            "conflict",
-        ],
-    ),
-    (
-        StatusCode::PAYLOAD_TOO_LARGE,
-        &["payload-too-large", "too-large"],
-    ),
+    (StatusCode::CONFLICT, &["already-started", "closed", "blocked", "not-blocked"]),
+    (StatusCode::PAYLOAD_TOO_LARGE, &["payload-too-large", "too-large"]),
     (StatusCode::MISDIRECTED_REQUEST, &["foreign-host"]),
     (
         StatusCode::UNPROCESSABLE_ENTITY,
         &[
             "schema-mismatch",
+            "replay-failed",
             "invalid-schema",
             // What admission says of an upload.
             "not-wasm",
             "truncated",
             "invalid",
-            "too-complex",
             "no-metadata",
             "preview1-module",
             "not-componentizable",
@@ -64,9 +53,21 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "unknown-interface-version",
             "unknown-interface",
             "no-workflow",
-            "no-activity",
+            "activity-not-exported",
+            "name-not-exported",
+            "no-activity-host",
+            "function-too-large",
+            "nested-too-deep",
+            "too-many-data-segments",
+            "too-many-element-segments",
+            "too-many-functions",
+            "too-many-globals",
+            "too-many-instances",
+            "too-many-items",
+            "too-many-memories",
+            "too-many-modules",
+            "too-many-tables",
             "ambiguous-kind",
-            "ambiguous-name",
             "contract-mismatch",
             "compile-timeout",
             "compile-memory",
@@ -89,22 +90,11 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
     (StatusCode::TOO_MANY_REQUESTS, &["history-full"]),
     (
         StatusCode::INTERNAL_SERVER_ERROR,
-        &[
-            "internal",
-            "corrupt",
-            "digest-mismatch",
-            "native-code-unloadable",
-            "store-corrupt",
-        ],
+        &["internal", "corrupt", "unusable", "digest-mismatch", "native-code-unloadable"],
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,
-        &[
-            "read-only",
-            "store-unavailable",
-            "shutting-down",
-            "compile-unavailable",
-        ],
+        &["read-only", "store-unavailable", "shutting-down", "fenced", "compile-unavailable"],
     ),
     (StatusCode::INSUFFICIENT_STORAGE, &["no-space"]),
 ];
@@ -112,10 +102,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
 /// The status of a code; of an unknown one, what its kind suggests.
 #[must_use]
 pub fn status_of(code: &str, kind: ErrorKind) -> StatusCode {
-    CODES
-        .iter()
-        .find(|(_, codes)| codes.contains(&code))
-        .map_or_else(|| by_kind(kind), |(status, _)| *status)
+    CODES.iter().find(|(_, codes)| codes.contains(&code)).map_or_else(|| by_kind(kind), |(status, _)| *status)
 }
 
 fn by_kind(kind: ErrorKind) -> StatusCode {
@@ -123,9 +110,7 @@ fn by_kind(kind: ErrorKind) -> StatusCode {
         ErrorKind::Validation => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::Concurrency => StatusCode::CONFLICT,
         ErrorKind::Timeout => StatusCode::GATEWAY_TIMEOUT,
-        ErrorKind::EventStore | ErrorKind::TimerStore | ErrorKind::TaskQueue => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorKind::EventStore | ErrorKind::TimerStore | ErrorKind::TaskQueue => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -165,15 +150,8 @@ mod tests {
     #[test]
     fn every_promised_code_has_its_status() {
         for (code, status) in PROMISED {
-            assert!(
-                CODES.iter().any(|(_, codes)| codes.contains(code)),
-                "{code} is missing from the table"
-            );
-            assert_eq!(
-                status_of(code, ErrorKind::Unknown).as_u16(),
-                *status,
-                "{code}"
-            );
+            assert!(CODES.iter().any(|(_, codes)| codes.contains(code)), "{code} is missing from the table");
+            assert_eq!(status_of(code, ErrorKind::Unknown).as_u16(), *status, "{code}");
         }
     }
 
@@ -188,13 +166,7 @@ mod tests {
 
     #[test]
     fn an_unknown_code_follows_its_kind() {
-        assert_eq!(
-            status_of("new-code", ErrorKind::Validation),
-            StatusCode::UNPROCESSABLE_ENTITY
-        );
-        assert_eq!(
-            status_of("new-code", ErrorKind::Unknown),
-            StatusCode::INTERNAL_SERVER_ERROR
-        );
+        assert_eq!(status_of("new-code", ErrorKind::Validation), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(status_of("new-code", ErrorKind::Unknown), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

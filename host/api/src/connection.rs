@@ -33,20 +33,14 @@ impl Connection {
         if !self.loopback {
             return Ok(());
         }
-        let text = |name| {
-            headers
-                .get(name)
-                .map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or_default())
-        };
+        let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str().unwrap_or_default());
         if let Some(host) = text(header::HOST)
             && !is_loopback_host(host)
         {
             return Err(Error::new(
                 ErrorKind::Validation,
                 "foreign-host",
-                format!(
-                    "this host answers to loopback names alone, not to {host:?}; use http://127.0.0.1:PORT"
-                ),
+                format!("this host answers to loopback names alone, not to {host:?}; use http://127.0.0.1:PORT"),
             ));
         }
         if let Some(origin) = text(header::ORIGIN) {
@@ -71,10 +65,7 @@ fn is_loopback_host(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost")
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -83,25 +74,12 @@ mod tests {
 
     #[test]
     fn only_loopback_names_pass() {
-        for host in [
-            "localhost",
-            "LOCALHOST:80",
-            "127.0.0.1:7474",
-            "127.1.2.3",
-            "[::1]:7474",
-            "[::1]",
-        ] {
+        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:7474", "127.1.2.3", "[::1]:7474", "[::1]"] {
             assert!(is_loopback_host(host), "{host}");
         }
-        for host in [
-            "",
-            "evil.example",
-            "127.0.0.1.evil.example:80",
-            "0.0.0.0",
-            "10.0.0.1:7474",
-            "[::2]",
-            "localhost.evil",
-        ] {
+        for host in
+            ["", "evil.example", "127.0.0.1.evil.example:80", "0.0.0.0", "10.0.0.1:7474", "[::2]", "localhost.evil"]
+        {
             assert!(!is_loopback_host(host), "{host}");
         }
     }

@@ -25,11 +25,7 @@ pub struct CorrelationId(HeaderValue);
 
 impl CorrelationId {
     fn of(headers: &HeaderMap) -> Self {
-        headers
-            .get(CORRELATION_HEADER)
-            .filter(|id| is_usable(id))
-            .cloned()
-            .map_or_else(Self::fresh, Self)
+        headers.get(CORRELATION_HEADER).filter(|id| is_usable(id)).cloned().map_or_else(Self::fresh, Self)
     }
 
     fn fresh() -> Self {
@@ -44,21 +40,17 @@ impl CorrelationId {
 }
 
 fn is_usable(id: &HeaderValue) -> bool {
-    (1..=MAX_CORRELATION_BYTES).contains(&id.len())
-        && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    (1..=MAX_CORRELATION_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
 }
 
 /// The outermost layer of the router.
 pub async fn envelope(mut request: Request, next: Next) -> Response {
     let id = CorrelationId::of(request.headers());
     let started = Instant::now();
-    let line = tracing::enabled!(tracing::Level::DEBUG)
-        .then(|| format!("{} {}", request.method(), request.uri().path()));
+    let line =
+        tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri().path()));
     request.extensions_mut().insert(id.clone());
-    let refused = request
-        .extensions()
-        .get::<Connection>()
-        .and_then(|c| c.check_origin(request.headers()).err());
+    let refused = request.extensions().get::<Connection>().and_then(|c| c.check_origin(request.headers()).err());
     let mut response = match refused {
         Some(error) => Problem::from(error).into_response(),
         None => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
@@ -101,10 +93,7 @@ mod tests {
 
     fn of(value: &str) -> String {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            CORRELATION_HEADER,
-            HeaderValue::from_str(value).expect("a header"),
-        );
+        headers.insert(CORRELATION_HEADER, HeaderValue::from_str(value).expect("a header"));
         CorrelationId::of(&headers).as_str().to_owned()
     }
 

@@ -66,13 +66,9 @@ impl Problem {
         *response.status_mut() = self.status();
         *response.body_mut() = Body::from(body);
         response.headers_mut().remove(header::CONTENT_LENGTH);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
         // Proxies and browsers must not keep what may be different in a moment.
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 

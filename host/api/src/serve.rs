@@ -1,9 +1,7 @@
 //! The listener: one task a connection, limits on their number and on slow clients, and a shutdown that lets answers
 //! out. hyper is driven directly because `axum::serve` has no timeout for request heads.
 
-use std::{
-    convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
-};
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -27,11 +25,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown` resolves and the connections are drained; what takes longer than `DRAIN` is cut off.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let loopback = listener.local_addr()?.ip().is_loopback();
     let (stop, stopping) = watch::channel(false);
     let connection = Connection { stopping, loopback };
@@ -54,13 +48,9 @@ pub async fn serve(
     drop(listener);
     // Nobody listening means that there is no connection.
     let _ = stop.send(true);
-    let drained =
-        tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
+    let drained = tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await;
     if drained.is_err() {
-        tracing::warn!(
-            connections = tasks.len(),
-            "cut connections off that did not end in time"
-        );
+        tracing::warn!(connections = tasks.len(), "cut connections off that did not end in time");
         tasks.shutdown().await;
     }
     Ok(())

@@ -30,13 +30,7 @@ pub struct Global {
     #[arg(long, global = true, env = "RELIVE_SERVER", default_value = DEFAULT_SERVER, value_name = "URL")]
     pub server: String,
     /// The namespace that workflows and executions are looked up in
-    #[arg(
-        long,
-        global = true,
-        env = "RELIVE_NAMESPACE",
-        default_value = "default",
-        value_name = "NAME"
-    )]
+    #[arg(long, global = true, env = "RELIVE_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub namespace: String,
     /// A run of the execution; its open one, else its latest, if absent
     #[arg(long, global = true, value_name = "RUN_ID")]

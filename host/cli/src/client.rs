@@ -27,10 +27,7 @@ impl Route {
     /// A path that needs no encoding.
     #[must_use]
     pub fn fixed(path: &str) -> Self {
-        Self {
-            text: path.to_owned(),
-            has_query: false,
-        }
+        Self { text: path.to_owned(), has_query: false }
     }
 
     #[must_use]
@@ -63,9 +60,7 @@ impl Route {
 
     fn encode(&mut self, text: &str, dots: bool) {
         for byte in text.bytes() {
-            let plain = byte.is_ascii_alphanumeric()
-                || matches!(byte, b'-' | b'_' | b'~')
-                || (byte == b'.' && !dots);
+            let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && !dots);
             if plain {
                 self.text.push(char::from(byte));
             } else {
@@ -124,20 +119,14 @@ impl Client {
     /// A route of an execution, with the run that `--run` names. `path` is empty or `history`, `signals` ...
     #[must_use]
     pub fn execution(&self, id: &str, path: &[&str]) -> Route {
-        let route = path.iter().fold(
-            self.namespace("executions").segment(id),
-            |route, segment| route.segment(segment),
-        );
+        let route = path.iter().fold(self.namespace("executions").segment(id), |route, segment| route.segment(segment));
         route.query_if("run_id", self.run.as_deref())
     }
 
     /// The same for a run that is known.
     #[must_use]
     pub fn run(&self, id: &str, path: &[&str], run: &str) -> Route {
-        let route = path.iter().fold(
-            self.namespace("executions").segment(id),
-            |route, segment| route.segment(segment),
-        );
+        let route = path.iter().fold(self.namespace("executions").segment(id), |route, segment| route.segment(segment));
         route.query("run_id", run)
     }
 
@@ -147,32 +136,18 @@ impl Client {
 
     /// Posts JSON.
     pub fn post(&self, route: &Route, body: &str) -> Result<String, Failure> {
-        self.read(
-            self.agent
-                .post(self.url(route)?)
-                .content_type("application/json")
-                .send(body),
-        )
+        self.read(self.agent.post(self.url(route)?).content_type("application/json").send(body))
     }
 
     /// Posts a component.
     pub fn upload(&self, route: &Route, bytes: &[u8]) -> Result<String, Failure> {
-        self.read(
-            self.agent
-                .post(self.url(route)?)
-                .content_type("application/wasm")
-                .send(bytes),
-        )
+        self.read(self.agent.post(self.url(route)?).content_type("application/wasm").send(bytes))
     }
 
     fn url(&self, route: &Route) -> Result<String, Failure> {
         if !self.server.starts_with("http://") {
-            let message = format!(
-                "the server's address {:?} does not begin with http://",
-                self.server
-            );
-            return Err(Failure::usage(message)
-                .hint("give --server or RELIVE_SERVER as http://127.0.0.1:7474"));
+            let message = format!("the server's address {:?} does not begin with http://", self.server);
+            return Err(Failure::usage(message).hint("give --server or RELIVE_SERVER as http://127.0.0.1:7474"));
         }
         Ok(format!("{}{}", self.server, route.as_str()))
     }
@@ -186,34 +161,19 @@ impl Client {
             .limit(MAX_ANSWER_BYTES)
             .read_to_string()
             .map_err(|e| self.transport(&e))?;
-        if status.is_success() {
-            Ok(text)
-        } else {
-            Err(Failure::of_answer(status.as_u16(), text))
-        }
+        if status.is_success() { Ok(text) } else { Err(Failure::of_answer(status.as_u16(), text)) }
     }
 
     fn transport(&self, error: &ureq::Error) -> Failure {
         match error {
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) => Failure::usage(format!(
-                "the server's address {:?} is not a URL: {error}",
-                self.server
-            )),
-            ureq::Error::Timeout(which)
-                if !matches!(which, ureq::Timeout::Connect | ureq::Timeout::Resolve) =>
-            {
-                Failure::new(
-                    Exit::Timeout,
-                    "timeout",
-                    format!("{} did not answer in time: {error}", self.server),
-                )
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                Failure::usage(format!("the server's address {:?} is not a URL: {error}", self.server))
             }
-            _ => Failure::new(
-                Exit::Unreachable,
-                "unreachable",
-                format!("no host answers at {}: {error}", self.server),
-            )
-            .hint("start one with `relive dev`, or name another with --server or RELIVE_SERVER"),
+            ureq::Error::Timeout(which) if !matches!(which, ureq::Timeout::Connect | ureq::Timeout::Resolve) => {
+                Failure::new(Exit::Timeout, "timeout", format!("{} did not answer in time: {error}", self.server))
+            }
+            _ => Failure::new(Exit::Unreachable, "unreachable", format!("no host answers at {}: {error}", self.server))
+                .hint("start one with `relive dev`, or name another with --server or RELIVE_SERVER"),
         }
     }
 }
@@ -222,9 +182,8 @@ impl Client {
 pub fn decode<T: DeserializeOwned>(answer: &str) -> Result<T, Failure> {
     serde_json::from_str(answer).map_err(|e| {
         let message = format!("the host's answer is not understood: {e}");
-        Failure::new(Exit::Failed, "not-understood", message).hint(
-            "host and command line should be of one version; --json shows the answer as it is",
-        )
+        Failure::new(Exit::Failed, "not-understood", message)
+            .hint("host and command line should be of one version; --json shows the answer as it is")
     })
 }
 
@@ -239,9 +198,7 @@ pub fn user_json(text: &str, what: &str) -> Result<Json, Failure> {
             "invalid-json",
             format!("{what} is not acceptable JSON at line {line}, column {column}: {wrong}"),
         )
-        .hint(
-            "quote it for the shell, as in --input '{\"amount\": 12}'; strings need double quotes",
-        )
+        .hint("quote it for the shell, as in --input '{\"amount\": 12}'; strings need double quotes")
     })
 }
 
@@ -252,13 +209,8 @@ mod tests {
     #[test]
     fn routes_encode_what_users_name() {
         let client = Client::new("http://127.0.0.1:1/", "default", Some("r"));
-        let route = client
-            .execution("a/b ?ü", &["signals", ".."])
-            .query("to", 3);
-        assert_eq!(
-            route.as_str(),
-            "/v1/namespaces/default/executions/a%2Fb%20%3F%C3%BC/signals/%2E%2E?run_id=r&to=3"
-        );
+        let route = client.execution("a/b ?ü", &["signals", ".."]).query("to", 3);
+        assert_eq!(route.as_str(), "/v1/namespaces/default/executions/a%2Fb%20%3F%C3%BC/signals/%2E%2E?run_id=r&to=3");
         assert_eq!(client.server(), "http://127.0.0.1:1");
     }
 
@@ -266,35 +218,19 @@ mod tests {
     fn json_errors_name_line_and_column() {
         let failure = user_json("{\"a\": 1,\n \"b\": nul}", "--input").expect_err("not JSON");
         assert_eq!(failure.exit, Exit::Usage);
-        assert!(
-            failure.message.contains("line 2, column 7"),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.contains("line 2, column 7"), "{}", failure.message);
     }
 
     #[test]
     fn an_address_without_scheme_is_a_usage_error() {
         let client = Client::new("127.0.0.1:7474", "default", None);
-        assert_eq!(
-            client
-                .get(&Route::fixed("/healthz"))
-                .expect_err("refused")
-                .exit,
-            Exit::Usage
-        );
+        assert_eq!(client.get(&Route::fixed("/healthz")).expect_err("refused").exit, Exit::Usage);
     }
 
     #[test]
     fn nobody_listening_is_unreachable() {
         // Port 1 is never ours.
         let client = Client::new("http://127.0.0.1:1", "default", None);
-        assert_eq!(
-            client
-                .get(&Route::fixed("/healthz"))
-                .expect_err("refused")
-                .exit,
-            Exit::Unreachable
-        );
+        assert_eq!(client.get(&Route::fixed("/healthz")).expect_err("refused").exit, Exit::Unreachable);
     }
 }

@@ -1,9 +1,10 @@
 //! Deployment of activities: the engine's port over the sandbox, the wasm host and the registry.
 
 use relive_activity::{ActivityRegistry, DeployError, GrantError, Grants, WasmHost};
-use relive_core::{Error, ErrorKind, Json, Namespace};
+use relive_core::{Digest, Error, ErrorKind, Json, Namespace};
 use relive_engine::{ActivityHost, AdmittedActivity};
-use relive_sandbox::{AdmissionError, AdmittedComponent, Sandbox};
+use relive_sandbox::{AdmissionError, AdmittedComponent, Description, Inspection, Sandbox};
+use serde::Serialize;
 
 /// Admits activities and tells the registry of deployments.
 pub struct WasmActivities {
@@ -15,89 +16,88 @@ pub struct WasmActivities {
 impl WasmActivities {
     #[must_use]
     pub fn new(sandbox: Sandbox, wasm: WasmHost, registry: ActivityRegistry) -> Self {
-        Self {
-            sandbox,
-            wasm,
-            registry,
-        }
+        Self { sandbox, wasm, registry }
     }
 }
 
 fn refused(error: &AdmissionError) -> Error {
-    Error::new(
-        ErrorKind::Validation,
-        error.code(),
-        format!("failed to {error}"),
-    )
+    Error::new(ErrorKind::Validation, error.code(), format!("failed to {error}"))
 }
 
 fn not_deployable(error: &DeployError) -> Error {
-    Error::new(
-        ErrorKind::Validation,
-        error.code(),
-        format!("failed to {error}"),
-    )
+    Error::new(ErrorKind::Validation, error.code(), format!("failed to {error}"))
 }
 
 fn not_granted(error: &GrantError) -> Error {
-    Error::new(
-        ErrorKind::Validation,
-        "invalid-grants",
-        format!("failed to {error}"),
-    )
+    Error::new(ErrorKind::Validation, "invalid-grants", format!("failed to {error}"))
+}
+
+/// What admission found out about a component of activities, as the API shows it.
+#[derive(Serialize)]
+struct Inspected<'a> {
+    digest: Digest,
+    size: usize,
+    from_core_module: bool,
+    kind: &'static str,
+    imports: &'a [String],
+    exports: &'a [String],
+    wit: &'a str,
+    descriptions: Vec<Described<'a>>,
+}
+
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    summary: Option<&'a str>,
+    input_schema: Option<Json>,
+    output_schema: Option<Json>,
+}
+
+impl<'a> Inspected<'a> {
+    fn of(i: &'a Inspection) -> Self {
+        let schema = |text: &Option<String>| text.as_deref().and_then(|text| Json::parse(text).ok());
+        let described = |d: &'a Description| Described {
+            name: &d.name,
+            summary: d.summary.as_deref(),
+            input_schema: schema(&d.input_schema),
+            output_schema: schema(&d.output_schema),
+        };
+        Self {
+            digest: i.digest,
+            size: i.size,
+            from_core_module: i.from_core_module,
+            kind: i.kind.as_str(),
+            imports: &i.imports,
+            exports: &i.exports,
+            wit: &i.wit,
+            descriptions: i.descriptions.iter().map(described).collect(),
+        }
+    }
 }
 
 impl ActivityHost for WasmActivities {
-    fn admit(
-        &self,
-        bytes: &[u8],
-        name: &str,
-        grants: Option<&Json>,
-    ) -> Result<AdmittedActivity, Error> {
-        let grants = grants
-            .map(Grants::from_json)
-            .transpose()
-            .map_err(|e| not_granted(&e))?
-            .unwrap_or_default();
-        if let Some(missing) = grants
-            .directories
-            .iter()
-            .find(|directory| !directory.host.is_dir())
-        {
-            let message = format!(
-                "the granted directory {} is not there; make it and deploy again",
-                missing.host.display()
-            );
+    fn admit(&self, bytes: &[u8], name: &str, grants: Option<&Json>) -> Result<AdmittedActivity, Error> {
+        let grants = grants.map(Grants::from_json).transpose().map_err(|e| not_granted(&e))?.unwrap_or_default();
+        if let Some(missing) = grants.directories.iter().find(|directory| !directory.host.is_dir()) {
+            let message =
+                format!("the granted directory {} is not there; make it and deploy again", missing.host.display());
             return Err(Error::new(ErrorKind::Validation, "invalid-grants", message));
         }
         let admitted = self.sandbox.admit(bytes).map_err(|e| refused(&e))?;
         let mut inspection = admitted.inspection;
         let AdmittedComponent::Activity(component) = admitted.component else {
-            let wrong = AdmissionError::WrongKind {
-                expected: "an activity",
-                found: "a workflow",
-            };
+            let wrong = AdmissionError::WrongKind { expected: "an activity", found: "a workflow" };
             return Err(refused(&wrong));
         };
-        let loaded = self
-            .wasm
-            .link(inspection.digest, &component)
-            .map_err(|e| not_deployable(&e))?;
-        inspection.descriptions = self
-            .wasm
-            .check(&loaded, &[name])
-            .map_err(|e| not_deployable(&e))?;
+        let loaded = self.wasm.link(inspection.digest, &component).map_err(|e| not_deployable(&e))?;
+        inspection.descriptions = self.wasm.check(&loaded, &[name]).map_err(|e| not_deployable(&e))?;
         let internal = |e: relive_core::json::JsonError| {
-            Error::new(
-                ErrorKind::Unknown,
-                "internal",
-                format!("failed to describe the activity: {e}"),
-            )
+            Error::new(ErrorKind::Unknown, "internal", format!("failed to describe the activity: {e}"))
         };
         Ok(AdmittedActivity {
             digest: inspection.digest,
             grants: grants.to_json().map_err(internal)?,
-            inspection: Json::of(&inspection).map_err(internal)?,
+            inspection: Json::of(&Inspected::of(&inspection)).map_err(internal)?,
         })
     }
 

@@ -116,13 +116,7 @@ pub struct Failure {
 impl Failure {
     #[must_use]
     pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            code: code.to_owned(),
-            message: message.into(),
-            hint: None,
-            document: None,
-        }
+        Self { exit, code: code.to_owned(), message: message.into(), hint: None, document: None }
     }
 
     /// The command line is wrong.
@@ -149,10 +143,8 @@ impl Failure {
                 document: Some(body),
             },
             _ => {
-                let message =
-                    format!("the server answered {status}, and not as a relive host does");
-                Self::new(Exit::Failed, "not-a-host", message)
-                    .hint("check the address in --server or RELIVE_SERVER")
+                let message = format!("the server answered {status}, and not as a relive host does");
+                Self::new(Exit::Failed, "not-a-host", message).hint("check the address in --server or RELIVE_SERVER")
             }
         }
     }
@@ -161,11 +153,7 @@ impl Failure {
     #[must_use]
     pub fn to_document(&self) -> String {
         self.document.clone().unwrap_or_else(|| {
-            let problem = Problem {
-                status: 0,
-                code: self.code.clone(),
-                detail: self.message.clone(),
-            };
+            let problem = Problem { status: 0, code: self.code.clone(), detail: self.message.clone() };
             serde_json::to_string(&problem).unwrap_or_default()
         })
     }
@@ -174,23 +162,15 @@ impl Failure {
 /// What to type, for codes where the host's sentence cannot know it.
 fn hint_for(code: &str) -> Option<&'static str> {
     Some(match code {
-        "unknown-workflow" => {
-            "`relive workflows` lists what is deployed; `relive deploy FILE` deploys"
-        }
-        "unknown-execution" => {
-            "`relive list` lists executions; --namespace names another namespace"
-        }
+        "unknown-workflow" => "`relive workflows` lists what is deployed; `relive deploy FILE` deploys",
+        "unknown-execution" => "`relive list` lists executions; --namespace names another namespace",
         "unknown-key" => "`relive query ID` lists the keys that the execution published",
         "already-started" => "`relive show ID` shows it; take another --id, or none",
-        "closed" => {
-            "`relive result ID` tells how it ended; start it again under the same --id if that is wanted"
-        }
+        "closed" => "`relive result ID` tells how it ended; start it again under the same --id if that is wanted",
         "blocked" => "`relive show ID` tells why; `relive unblock ID` lets it try again",
         "schema-mismatch" => "`relive inspect FILE` shows the schema of the input",
         "history-full" => "the workflow should continue as new; `relive terminate ID` ends it",
-        "no-space" => {
-            "free some space on the disk of the data directory; `relive doctor` shows how much there is"
-        }
+        "no-space" => "free some space on the disk of the data directory; `relive doctor` shows how much there is",
         "read-only" | "store-unavailable" => "`relive doctor --data DIR` checks the data directory",
         "not-wasm" | "truncated" => "name the .wasm file that the build made",
         _ => return None,
@@ -207,10 +187,7 @@ mod tests {
         assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
         let table = Exit::table();
         for exit in Exit::ALL {
-            assert!(
-                table.contains(&format!("  {}  {}", exit.code(), exit.meaning())),
-                "{exit:?}"
-            );
+            assert!(table.contains(&format!("  {}  {}", exit.code(), exit.meaning())), "{exit:?}");
         }
     }
 
@@ -237,19 +214,13 @@ mod tests {
     fn a_problem_keeps_its_document() {
         let body = r#"{"type":"urn:x","status":404,"code":"unknown-workflow","detail":"no such","context":{}}"#;
         let failure = Failure::of_answer(404, body.to_owned());
-        assert_eq!(
-            (failure.exit, failure.code.as_str()),
-            (Exit::NotFound, "unknown-workflow")
-        );
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::NotFound, "unknown-workflow"));
         assert_eq!(failure.to_document(), body);
         assert!(failure.hint.is_some());
     }
 
     #[test]
     fn an_answer_that_is_no_problem_is_not_taken_for_one() {
-        assert_eq!(
-            Failure::of_answer(404, "<html>".to_owned()).code,
-            "not-a-host"
-        );
+        assert_eq!(Failure::of_answer(404, "<html>".to_owned()).code, "not-a-host");
     }
 }

@@ -39,12 +39,7 @@ impl HostConfig {
     /// A host in `data_dir` that compiles in a child of this binary.
     #[must_use]
     pub fn new(data_dir: PathBuf) -> Self {
-        Self {
-            data_dir,
-            engine: EngineConfig::default(),
-            compile: compile_child(),
-            bench_activities: false,
-        }
+        Self { data_dir, engine: EngineConfig::default(), compile: compile_child(), bench_activities: false }
     }
 }
 
@@ -54,10 +49,7 @@ fn compile_child() -> CompileMode {
         Ok(path) if cfg!(not(target_os = "linux")) => path,
         _ => PathBuf::from("/proc/self/exe"),
     };
-    CompileMode::Child {
-        program,
-        args: vec![compile_component::NAME.into()],
-    }
+    CompileMode::Child { program, args: vec![compile_component::NAME.into()] }
 }
 
 /// Why a host cannot be opened. Fits "failed to {..}".
@@ -114,15 +106,10 @@ impl Host {
             .build()?;
         let catalog: Arc<dyn Catalog> = store.clone();
         let wasm = WasmHost::new(sandbox.clone(), WasmLimits::default())?;
-        let mut registry = ActivityRegistry::builder(DispatchLimits::default())
-            .wasm(wasm.clone())
-            .catalog(catalog.clone());
+        let mut registry =
+            ActivityRegistry::builder(DispatchLimits::default()).wasm(wasm.clone()).catalog(catalog.clone());
         if config.bench_activities {
-            registry =
-                registry.native_raw(
-                    "echo",
-                    |_, input: Json| async move { Ok::<_, Failure>(input) },
-                );
+            registry = registry.native_raw("echo", |_, input: Json| async move { Ok::<_, Failure>(input) });
         }
         let registry = registry.build();
         let parts = EngineParts {
@@ -141,11 +128,7 @@ impl Host {
             }),
         };
         let engine = Engine::start(parts, config.engine, runtime.handle().clone())?;
-        Ok(Self {
-            engine,
-            store,
-            activities: runtime,
-        })
+        Ok(Self { engine, store, activities: runtime })
     }
 
     #[must_use]
@@ -170,9 +153,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 }

@@ -28,10 +28,9 @@ impl Input {
     pub fn read(&self) -> Result<Json, Failure> {
         match (&self.input, &self.input_file) {
             (Some(text), _) => user_json(text, "--input"),
-            (None, Some(path)) if path.as_os_str() == "-" => user_json(
-                &read_all(std::io::stdin(), "standard input")?,
-                "standard input",
-            ),
+            (None, Some(path)) if path.as_os_str() == "-" => {
+                user_json(&read_all(std::io::stdin(), "standard input")?, "standard input")
+            }
             (None, Some(path)) => {
                 let name = path.display().to_string();
                 let file = std::fs::File::open(path).map_err(|e| unreadable(&name, &e))?;
@@ -44,17 +43,11 @@ impl Input {
 
 fn read_all(from: impl Read, name: &str) -> Result<String, Failure> {
     let mut text = String::new();
-    from.take(MAX_INPUT_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|e| unreadable(name, &e))?;
+    from.take(MAX_INPUT_BYTES).read_to_string(&mut text).map_err(|e| unreadable(name, &e))?;
     Ok(text)
 }
 
 /// A file that cannot be read.
 pub fn unreadable(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(
-        Exit::Usage,
-        "unreadable",
-        format!("failed to read {name}: {error}"),
-    )
+    Failure::new(Exit::Usage, "unreadable", format!("failed to read {name}: {error}"))
 }

@@ -34,10 +34,7 @@ pub(crate) struct Context {
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    if args
-        .get(1)
-        .is_some_and(|verb| verb == verbs::compile_component::NAME)
-    {
+    if args.get(1).is_some_and(|verb| verb == verbs::compile_component::NAME) {
         return verbs::compile_component::run();
     }
     let cli = match Cli::try_parse_from(args) {
@@ -45,11 +42,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and versions are no errors; a closed pipe is nobody's.
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage.into()
-            } else {
-                Exit::Ok.into()
-            };
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() };
         }
     };
     let global = cli.global;

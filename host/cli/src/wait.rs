@@ -19,22 +19,13 @@ const HOST_AWAY: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Asks until the execution has ended, is blocked, or `timeout` is over. The answer is the host's text and its meaning.
-pub fn for_result(
-    context: &Context,
-    id: &str,
-    timeout: Option<Duration>,
-) -> Result<(String, ResultView), Failure> {
+pub fn for_result(context: &Context, id: &str, timeout: Option<Duration>) -> Result<(String, ResultView), Failure> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut away_since: Option<Instant> = None;
     let mut answered = false;
     loop {
-        let left = deadline.map_or(POLL, |deadline| {
-            deadline.saturating_duration_since(Instant::now()).min(POLL)
-        });
-        let route = context
-            .client
-            .execution(id, &["result"])
-            .query("wait_ms", left.as_millis());
+        let left = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()).min(POLL));
+        let route = context.client.execution(id, &["result"]).query("wait_ms", left.as_millis());
         match context.client.get(&route) {
             Ok(answer) => {
                 (answered, away_since) = (true, None);
@@ -58,11 +49,8 @@ pub fn for_result(
         }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let message = format!("execution {id} has not ended in the time given");
-            return Err(
-                Failure::new(Exit::Timeout, "timeout", message).hint(format!(
-                    "it goes on; `relive result {id} --wait` waits again"
-                )),
-            );
+            return Err(Failure::new(Exit::Timeout, "timeout", message)
+                .hint(format!("it goes on; `relive result {id} --wait` waits again")));
         }
     }
 }
@@ -84,18 +72,14 @@ fn is_away(failure: &Failure) -> bool {
 pub fn tell(context: &Context, id: &str, answer: &str, view: &ResultView) -> Result<Exit, Failure> {
     let exit = match view.status {
         Status::Completed | Status::Running | Status::ContinuedAsNew => Exit::Ok,
-        Status::Blocked | Status::Failed | Status::Canceled | Status::Terminated => {
-            Exit::Unsuccessful
-        }
+        Status::Blocked | Status::Failed | Status::Canceled | Status::Terminated => Exit::Unsuccessful,
     };
     if context.global.json {
         output::line(answer)?;
         return Ok(exit);
     }
     match view.status {
-        Status::Completed => {
-            output::line(view.result.as_ref().map_or("null", |json| json.as_str()))?
-        }
+        Status::Completed => output::line(view.result.as_ref().map_or("null", |json| json.as_str()))?,
         Status::Running => output::line("running")?,
         Status::ContinuedAsNew => output::line(&match view.continued_as {
             Some(run) => format!("continued as run {run}"),

@@ -41,11 +41,7 @@ const SUFFIX: &str = ".native";
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     #[error("{action} {}: {source}", path.display())]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("use {} as the cache of native code: {reason}", path.display())]
     Unsafe { path: PathBuf, reason: &'static str },
     #[error("draw a key for the cache of native code: {0}")]
@@ -70,25 +66,10 @@ pub struct NativeCache {
 impl NativeCache {
     /// Opens the directory, making it and its key where they are missing.
     pub fn open(dir: &Path) -> Result<Self, CacheError> {
-        let io = |action| {
-            move |source| CacheError::Io {
-                action,
-                path: dir.to_owned(),
-                source,
-            }
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(io("create directory"))?;
+        let io = |action| move |source| CacheError::Io { action, path: dir.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("create directory"))?;
         let meta = std::fs::metadata(dir).map_err(io("look at directory"))?;
-        let reject = |reason| {
-            Err(CacheError::Unsafe {
-                path: dir.to_owned(),
-                reason,
-            })
-        };
+        let reject = |reason| Err(CacheError::Unsafe { path: dir.to_owned(), reason });
         if !meta.is_dir() {
             return reject("it is not a directory");
         }
@@ -97,16 +78,11 @@ impl NativeCache {
         }
         if meta.mode() & 0o077 != 0 {
             let private = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(dir, private)
-                .map_err(io("restrict the permissions of directory"))?;
+            std::fs::set_permissions(dir, private).map_err(io("restrict the permissions of directory"))?;
         }
         remove_leftovers(dir);
         let key = load_or_make_key(&dir.join(KEY_FILE))?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            key,
-            temp: AtomicU64::new(0),
-        })
+        Ok(Self { dir: dir.to_owned(), key, temp: AtomicU64::new(0) })
     }
 
     /// The file that holds, or would hold, the native code of a component.
@@ -139,9 +115,7 @@ impl NativeCache {
         match self.mac(&name, &code).map(|m| m.verify_slice(mac)) {
             Some(Ok(())) => {}
             _ => {
-                return Lookup::Rejected(
-                    "its authentication code does not match: changed, cut, or another host's",
-                );
+                return Lookup::Rejected("its authentication code does not match: changed, cut, or another host's");
             }
         }
         // The time of use is what eviction goes by; a failure only makes it less exact.
@@ -150,39 +124,22 @@ impl NativeCache {
     }
 
     /// Stores native code. Durable and complete, or not there at all, when this returns.
-    pub(crate) fn store(
-        &self,
-        engine: &SandboxEngine,
-        digest: &Digest,
-        code: &TrustedCode,
-    ) -> Result<(), CacheError> {
+    pub(crate) fn store(&self, engine: &SandboxEngine, digest: &Digest, code: &TrustedCode) -> Result<(), CacheError> {
         let name = name_of(engine, digest);
         let Some(mac) = self.mac(&name, code.bytes()) else {
-            return Err(CacheError::Entropy(
-                "the key has a length that HMAC refuses".into(),
-            ));
+            return Err(CacheError::Entropy("the key has a length that HMAC refuses".into()));
         };
         let path = self.dir.join(&name);
-        let (pid, number) = (
-            std::process::id(),
-            self.temp.fetch_add(1, Ordering::Relaxed),
-        );
+        let (pid, number) = (std::process::id(), self.temp.fetch_add(1, Ordering::Relaxed));
         let temp = self.dir.join(format!(".{name}.{pid}-{number}.tmp"));
         // A leftover of a dead process with our number.
         let _ = std::fs::remove_file(&temp);
-        let written = write_new(
-            &temp,
-            &[MAGIC, mac.finalize().into_bytes().as_slice(), code.bytes()],
-        )
-        .and_then(|()| std::fs::rename(&temp, &path))
-        .and_then(|()| File::open(&self.dir)?.sync_all());
+        let written = write_new(&temp, &[MAGIC, mac.finalize().into_bytes().as_slice(), code.bytes()])
+            .and_then(|()| std::fs::rename(&temp, &path))
+            .and_then(|()| File::open(&self.dir)?.sync_all());
         if let Err(source) = written {
             let _ = std::fs::remove_file(&temp);
-            return Err(CacheError::Io {
-                action: "store native code in",
-                path,
-                source,
-            });
+            return Err(CacheError::Io { action: "store native code in", path, source });
         }
         self.evict(&path);
         Ok(())
@@ -205,11 +162,7 @@ impl NativeCache {
         let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
             .flatten()
             .filter(|e| e.file_name().to_string_lossy().ends_with(SUFFIX))
-            .filter_map(|e| {
-                e.metadata()
-                    .ok()
-                    .and_then(|m| Some((m.modified().ok()?, m.len(), e.path())))
-            })
+            .filter_map(|e| e.metadata().ok().and_then(|m| Some((m.modified().ok()?, m.len(), e.path()))))
             .collect();
         files.sort();
         let mut total: u64 = files.iter().map(|(_, len, _)| len).sum();
@@ -226,9 +179,7 @@ impl NativeCache {
 
 impl std::fmt::Debug for NativeCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NativeCache")
-            .field("dir", &self.dir)
-            .finish_non_exhaustive()
+        f.debug_struct("NativeCache").field("dir", &self.dir).finish_non_exhaustive()
     }
 }
 
@@ -244,15 +195,8 @@ fn remove_leftovers(dir: &Path) {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return;
     };
-    for entry in entries
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().ends_with(".tmp"))
-    {
-        let age = entry
-            .metadata()
-            .and_then(|m| m.modified())
-            .ok()
-            .and_then(|at| at.elapsed().ok());
+    for entry in entries.flatten().filter(|e| e.file_name().to_string_lossy().ends_with(".tmp")) {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_some_and(|age| age > LEFTOVER_AGE) {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -260,11 +204,7 @@ fn remove_leftovers(dir: &Path) {
 }
 
 fn write_new(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     for part in parts {
         file.write_all(part)?;
     }
@@ -272,19 +212,8 @@ fn write_new(path: &Path, parts: &[&[u8]]) -> std::io::Result<()> {
 }
 
 fn load_or_make_key(path: &Path) -> Result<[u8; KEY_BYTES], CacheError> {
-    let io = |action| {
-        move |source| CacheError::Io {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let reject = |reason| {
-        Err(CacheError::Unsafe {
-            path: path.to_owned(),
-            reason,
-        })
-    };
+    let io = |action| move |source| CacheError::Io { action, path: path.to_owned(), source };
+    let reject = |reason| Err(CacheError::Unsafe { path: path.to_owned(), reason });
     if !path.exists() {
         let mut key = [0; KEY_BYTES];
         getrandom::fill(&mut key).map_err(|e| CacheError::Entropy(e.to_string()))?;
@@ -303,14 +232,10 @@ fn load_or_make_key(path: &Path) -> Result<[u8; KEY_BYTES], CacheError> {
     let file = File::open(path).map_err(io("open the key"))?;
     let meta = file.metadata().map_err(io("look at the key"))?;
     if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
-        return reject(
-            "its key can be read or written by other users; remove the key to have a new one made",
-        );
+        return reject("its key can be read or written by other users; remove the key to have a new one made");
     }
     let mut key = Vec::new();
-    file.take(KEY_BYTES as u64 + 1)
-        .read_to_end(&mut key)
-        .map_err(io("read the key"))?;
+    file.take(KEY_BYTES as u64 + 1).read_to_end(&mut key).map_err(io("read the key"))?;
     match key.try_into() {
         Ok(key) => Ok(key),
         Err(_) => reject("its key has the wrong length; remove the key to have a new one made"),

@@ -49,10 +49,7 @@ const EXIT_SETUP: u8 = 11;
 pub enum CompileMode {
     /// In a child process: `program args.. <kind> <address space> <cpu seconds>`, which calls
     /// [`compile_child_main`].
-    Child {
-        program: PathBuf,
-        args: Vec<OsString>,
-    },
+    Child { program: PathBuf, args: Vec<OsString> },
     /// In this process, without limits: for tests, and for embedders who trust their components.
     InProcess,
 }
@@ -67,11 +64,7 @@ pub struct CompileLimits {
 
 impl Default for CompileLimits {
     fn default() -> Self {
-        Self {
-            wall: COMPILE_WALL,
-            cpu: COMPILE_CPU,
-            address_space: COMPILE_ADDRESS_SPACE,
-        }
+        Self { wall: COMPILE_WALL, cpu: COMPILE_CPU, address_space: COMPILE_ADDRESS_SPACE }
     }
 }
 
@@ -111,12 +104,7 @@ pub struct Compiler {
 
 impl Compiler {
     pub fn new(mode: CompileMode, limits: CompileLimits) -> Self {
-        Self {
-            mode,
-            limits,
-            upload: Mutex::new(()),
-            load: Mutex::new(()),
-        }
+        Self { mode, limits, upload: Mutex::new(()), load: Mutex::new(()) }
     }
 
     /// Compiles a component that passed the structural checks.
@@ -151,9 +139,7 @@ fn in_process(engine: &SandboxEngine, component: &[u8]) -> Result<Vec<u8>, Compi
     if !component.starts_with(b"\0asm") {
         return Err(CompileError::Invalid("not a WebAssembly binary".into()));
     }
-    match catch_unwind(AssertUnwindSafe(|| {
-        engine.engine().precompile_component(component)
-    })) {
+    match catch_unwind(AssertUnwindSafe(|| engine.engine().precompile_component(component))) {
         Ok(Ok(code)) => Ok(code),
         Ok(Err(e)) => Err(CompileError::Invalid(format!("{e:#}"))),
         Err(_) => Err(CompileError::Crashed("a panic in the compiler".into())),
@@ -170,28 +156,12 @@ impl Drop for Reaper {
     }
 }
 
-fn in_child(
-    mut command: Command,
-    component: &[u8],
-    limits: &CompileLimits,
-) -> Result<Vec<u8>, CompileError> {
+fn in_child(mut command: Command, component: &[u8], limits: &CompileLimits) -> Result<Vec<u8>, CompileError> {
     let io = |what: &str, e: std::io::Error| CompileError::Io(format!("{what}: {e}"));
-    command
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let deadline = Instant::now() + limits.wall;
-    let mut child = Reaper(
-        command
-            .spawn()
-            .map_err(|e| io("start the compiler's process", e))?,
-    );
-    let pipes = (
-        child.0.stdin.take(),
-        child.0.stdout.take(),
-        child.0.stderr.take(),
-    );
+    let mut child = Reaper(command.spawn().map_err(|e| io("start the compiler's process", e))?);
+    let pipes = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(CompileError::Io("the child's pipes are missing".into()));
     };
@@ -225,11 +195,7 @@ fn read_up_to(from: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// The child closed its output; its end follows at once or by force.
-fn wait_until(
-    child: &mut Child,
-    deadline: Instant,
-    limits: &CompileLimits,
-) -> Result<ExitStatus, CompileError> {
+fn wait_until(child: &mut Child, deadline: Instant, limits: &CompileLimits) -> Result<ExitStatus, CompileError> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status),
@@ -242,36 +208,21 @@ fn wait_until(
     }
 }
 
-fn judge(
-    code: Vec<u8>,
-    status: ExitStatus,
-    reason: &str,
-    limits: &CompileLimits,
-) -> Result<Vec<u8>, CompileError> {
+fn judge(code: Vec<u8>, status: ExitStatus, reason: &str, limits: &CompileLimits) -> Result<Vec<u8>, CompileError> {
     use std::os::unix::process::ExitStatusExt;
     let reason = reason.trim();
-    match (
-        status.code(),
-        status.signal().and_then(Signal::from_named_raw),
-    ) {
+    match (status.code(), status.signal().and_then(Signal::from_named_raw)) {
         (Some(0), _) if !code.is_empty() => Ok(code),
         (Some(0), _) => Err(CompileError::Crashed("no output".into())),
-        (Some(c), _) if c == i32::from(EXIT_INVALID) => {
-            Err(CompileError::Invalid(reason.to_owned()))
-        }
+        (Some(c), _) if c == i32::from(EXIT_INVALID) => Err(CompileError::Invalid(reason.to_owned())),
         (Some(c), _) if c == i32::from(EXIT_SETUP) => Err(CompileError::Io(reason.to_owned())),
         // Both come from the CPU limit: the first at the soft limit, the second at the hard one.
         (_, Some(Signal::XCPU | Signal::KILL)) => Err(CompileError::Timeout { limit: limits.cpu }),
         // How Rust's runtime reports that an allocation failed.
         (_, Some(Signal::ABORT)) if reason.contains("memory allocation") => {
-            Err(CompileError::Memory {
-                limit_bytes: limits.address_space,
-            })
+            Err(CompileError::Memory { limit_bytes: limits.address_space })
         }
-        _ => Err(CompileError::Crashed(format!(
-            "{status}: {}",
-            reason.lines().last().unwrap_or("no message")
-        ))),
+        _ => Err(CompileError::Crashed(format!("{status}: {}", reason.lines().last().unwrap_or("no message")))),
     }
 }
 
@@ -291,24 +242,15 @@ pub fn compile_child_main() -> ExitCode {
 fn child(args: &[String]) -> Result<(), (u8, String)> {
     let setup = |reason: String| (EXIT_SETUP, reason);
     let [.., kind, address_space, cpu] = args else {
-        return Err(setup(
-            "usage: <workflow|activity> <address space in bytes> <cpu seconds>".into(),
-        ));
+        return Err(setup("usage: <workflow|activity> <address space in bytes> <cpu seconds>".into()));
     };
-    let kind =
-        EngineKind::parse(kind).ok_or_else(|| setup(format!("no engine is named {kind:?}")))?;
-    let number = |text: &str| {
-        text.parse::<u64>()
-            .map_err(|e| setup(format!("{text:?}: {e}")))
-    };
+    let kind = EngineKind::parse(kind).ok_or_else(|| setup(format!("no engine is named {kind:?}")))?;
+    let number = |text: &str| text.parse::<u64>().map_err(|e| setup(format!("{text:?}: {e}")));
     let (address_space, cpu) = (number(address_space)?, number(cpu)?);
     confine(address_space, cpu).map_err(|e| setup(format!("limit the compiler: {e}")))?;
     let mut component = Vec::new();
     let limit = MAX_UPLOAD_BYTES as u64 * 2;
-    std::io::stdin()
-        .take(limit)
-        .read_to_end(&mut component)
-        .map_err(|e| setup(format!("read the component: {e}")))?;
+    std::io::stdin().take(limit).read_to_end(&mut component).map_err(|e| setup(format!("read the component: {e}")))?;
     let engine = SandboxEngine::new(kind).map_err(|e| setup(e.to_string()))?;
     let code = match in_process(&engine, &component) {
         Ok(code) => code,
@@ -316,28 +258,16 @@ fn child(args: &[String]) -> Result<(), (u8, String)> {
         Err(other) => return Err((1, other.to_string())),
     };
     let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(&code)
-        .and_then(|()| stdout.flush())
-        .map_err(|e| setup(format!("write native code: {e}")))
+    stdout.write_all(&code).and_then(|()| stdout.flush()).map_err(|e| setup(format!("write native code: {e}")))
 }
 
 fn confine(address_space: u64, cpu: u64) -> std::io::Result<()> {
-    let both = |value| Rlimit {
-        current: Some(value),
-        maximum: Some(value),
-    };
+    let both = |value| Rlimit { current: Some(value), maximum: Some(value) };
     // Should the host die, nobody waits for the result.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     setrlimit(Resource::Core, both(0))?;
     setrlimit(Resource::Nofile, both(COMPILE_FILES))?;
-    setrlimit(
-        Resource::Cpu,
-        Rlimit {
-            current: Some(cpu),
-            maximum: Some(cpu + 1),
-        },
-    )?;
+    setrlimit(Resource::Cpu, Rlimit { current: Some(cpu), maximum: Some(cpu + 1) })?;
     setrlimit(Resource::As, both(address_space))?;
     // Politeness; a machine that forbids it is no reason to fail.
     let _ = rustix::process::nice(COMPILE_NICE);

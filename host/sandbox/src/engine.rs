@@ -49,9 +49,7 @@ impl EngineKind {
     }
 
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Workflow, Self::Activity]
-            .into_iter()
-            .find(|kind| kind.as_str() == name)
+        [Self::Workflow, Self::Activity].into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -81,18 +79,9 @@ impl SandboxEngine {
             EngineKind::Activity => activity_config(),
         };
         let features = allowed_features();
-        let engine = Engine::new(&config).map_err(|e| EngineError {
-            kind,
-            message: format!("{e:#}"),
-        })?;
+        let engine = Engine::new(&config).map_err(|e| EngineError { kind, message: format!("{e:#}") })?;
         let fingerprint = fingerprint(&engine).into();
-        Ok(Self {
-            kind,
-            engine,
-            features,
-            memory,
-            fingerprint,
-        })
+        Ok(Self { kind, engine, features, memory, fingerprint })
     }
 
     pub fn kind(&self) -> EngineKind {
@@ -122,10 +111,7 @@ impl SandboxEngine {
 
 impl std::fmt::Debug for SandboxEngine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SandboxEngine")
-            .field("kind", &self.kind)
-            .field("fingerprint", &self.fingerprint)
-            .finish()
+        f.debug_struct("SandboxEngine").field("kind", &self.kind).field("fingerprint", &self.fingerprint).finish()
     }
 }
 
@@ -166,11 +152,7 @@ const REFUSED_FEATURES: &[WasmFeatures] = &[
 /// What uploads may use: the standard features of this wasmparser without the refused ones. The engine is set to
 /// exactly these, so that what validates here compiles there.
 fn allowed_features() -> WasmFeatures {
-    REFUSED_FEATURES
-        .iter()
-        .fold(WasmFeatures::default(), |allowed, refused| {
-            allowed.difference(*refused)
-        })
+    REFUSED_FEATURES.iter().fold(WasmFeatures::default(), |allowed, refused| allowed.difference(*refused))
 }
 
 fn common_config() -> Config {
@@ -228,10 +210,7 @@ impl Hasher for Sha256Hasher {
 
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
-        digest
-            .iter()
-            .take(8)
-            .fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
     }
 }
 

@@ -27,12 +27,8 @@ pub(crate) fn classify(error: &wasmtime::Error, denied: Option<String>) -> Guest
     }
     let trap = error.downcast_ref::<Trap>();
     match (trap, denied) {
-        (Some(Trap::OutOfFuel), _) => {
-            GuestFault::OutOfFuel(describe(error, "all fuel is consumed"))
-        }
-        (Some(Trap::StackOverflow), _) => {
-            GuestFault::StackOverflow(describe(error, "the call stack is exhausted"))
-        }
+        (Some(Trap::OutOfFuel), _) => GuestFault::OutOfFuel(describe(error, "all fuel is consumed")),
+        (Some(Trap::StackOverflow), _) => GuestFault::StackOverflow(describe(error, "the call stack is exhausted")),
         // Guests whose allocator is refused memory abort; the reason is the better report.
         (_, Some(denied)) => GuestFault::OutOfMemory(describe(error, &denied)),
         (Some(trap), None) => GuestFault::Trap(describe(error, &trap.to_string())),

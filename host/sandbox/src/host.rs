@@ -32,12 +32,7 @@ pub(crate) struct HostState {
 impl HostState {
     pub(crate) fn new(cursor: Cursor) -> Self {
         let growth = Growth::new(&cursor.run().limits);
-        Self {
-            cursor,
-            growth,
-            import_calls: 0,
-            started: false,
-        }
+        Self { cursor, growth, import_calls: 0, started: false }
     }
 
     fn called(&mut self) -> &mut Cursor {
@@ -66,9 +61,7 @@ impl Growth {
     fn new(limits: &RunLimits) -> Self {
         let reservation = usize::try_from(crate::engine::MEMORY_RESERVATION).unwrap_or(usize::MAX);
         Self {
-            memory_cap: usize::try_from(limits.memory_bytes)
-                .unwrap_or(usize::MAX)
-                .min(reservation),
+            memory_cap: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX).min(reservation),
             table_cap: limits.table_elements as usize,
             denied: None,
             denied_now: false,
@@ -80,39 +73,23 @@ impl Growth {
         self.denied_now = !allowed;
         if !allowed {
             let limit = maximum.map_or(cap, |m| m.min(cap));
-            self.denied = Some(format!(
-                "a {what} of {desired} was asked for, {limit} are allowed"
-            ));
+            self.denied = Some(format!("a {what} of {desired} was asked for, {limit} are allowed"));
         }
         allowed
     }
 }
 
 impl ResourceLimiter for Growth {
-    fn memory_growing(
-        &mut self,
-        _: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(self.decide("memory in bytes", desired, self.memory_cap, maximum))
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
         // Should a denied growth be reported here too: that one the guest is to see as -1.
-        if self.denied_now {
-            Ok(())
-        } else {
-            Err(wasmtime::Error::new(HostOutOfMemory(format!("{error:#}"))))
-        }
+        if self.denied_now { Ok(()) } else { Err(wasmtime::Error::new(HostOutOfMemory(format!("{error:#}")))) }
     }
 
-    fn table_growing(
-        &mut self,
-        _: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         Ok(self.decide("table in elements", desired, self.table_cap, maximum))
     }
 
@@ -218,9 +195,7 @@ impl durable::Host for HostState {
     }
 
     fn random_bytes(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
-        self.called()
-            .random_bytes(length)
-            .map_err(wasmtime::Error::new)
+        self.called().random_bytes(length).map_err(wasmtime::Error::new)
     }
 
     fn uuid(&mut self) -> wasmtime::Result<String> {
@@ -248,18 +223,12 @@ impl durable::Host for HostState {
         answer(self.called().cancel_promise(promise))
     }
 
-    fn publish(
-        &mut self,
-        key: String,
-        value: String,
-    ) -> wasmtime::Result<Result<(), types::CallError>> {
+    fn publish(&mut self, key: String, value: String) -> wasmtime::Result<Result<(), types::CallError>> {
         answer(self.called().publish(&key, &value))
     }
 
     fn version(&mut self, change_id: String, min: u32, max: u32) -> wasmtime::Result<u32> {
-        self.called()
-            .version(&change_id, min, max)
-            .map_err(wasmtime::Error::new)
+        self.called().version(&change_id, min, max).map_err(wasmtime::Error::new)
     }
 
     fn log(
@@ -275,10 +244,7 @@ impl durable::Host for HostState {
             durable::LogLevel::Warn => LogLevel::Warn,
             durable::LogLevel::Error => LogLevel::Error,
         };
-        let fields = fields
-            .into_iter()
-            .map(|field| (field.name, field.value))
-            .collect();
+        let fields = fields.into_iter().map(|field| (field.name, field.value)).collect();
         answer(self.called().log(level, &message, fields))
     }
 }

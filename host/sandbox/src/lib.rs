@@ -22,7 +22,5 @@ pub use cache::{CacheError, INSTRUMENTATION, MAX_CACHE_BYTES};
 pub use compile::{CompileError, CompileLimits, CompileMode, compile_child_main};
 pub use engine::{EngineError, EngineKind, MAX_WASM_STACK, SandboxEngine};
 pub use memory::{GuestStore, MemoryPool, MemoryStats, WASM_PAGE};
-pub use reactor::{
-    DESCRIBE_FUEL, INSTANTIATION_FUEL, LoadedComponent, ReactorGuest, check_descriptions,
-};
+pub use reactor::{DESCRIBE_FUEL, INSTANTIATION_FUEL, LoadedComponent, ReactorGuest, check_descriptions};
 pub use sandbox::{Admitted, AdmittedComponent, CacheStats, Sandbox, SandboxConfig, SandboxError};

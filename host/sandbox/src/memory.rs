@@ -27,9 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use rustix::mm::{
-    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap,
-};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{AsContext, AsContextMut, Engine, LinearMemory, MemoryCreator, MemoryType};
 use wasmtime::{Store, StoreContext, StoreContextMut};
@@ -108,25 +106,14 @@ unsafe impl Sync for Reservation {}
 
 impl Reservation {
     fn map(capacity: usize, guard: usize) -> Result<Self, String> {
-        let total = capacity
-            .checked_add(guard)
-            .ok_or("reserve address space: size overflows")?;
+        let total = capacity.checked_add(guard).ok_or("reserve address space: size overflows")?;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
         let base = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                total,
-                ProtFlags::empty(),
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
+            mmap_anonymous(std::ptr::null_mut(), total, ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE)
         }
         .map_err(|e| format!("reserve {total} bytes of address space: {e}"))?;
         let base = NonNull::new(base.cast::<u8>()).ok_or("reserve address space: null")?;
-        let reservation = Self {
-            base,
-            capacity,
-            total,
-        };
+        let reservation = Self { base, capacity, total };
         // Huge pages would make a small guest resident in steps of 2 MiB. A kernel without them refuses the advice,
         // which is as good.
         // SAFETY: the range is ours, and the advice changes no byte of it.
@@ -141,10 +128,7 @@ impl Reservation {
 
     /// Makes `[from, to)` accessible or not.
     fn protect(&self, from: usize, to: usize, access: MprotectFlags) -> rustix::io::Result<()> {
-        assert!(
-            from <= to && to <= self.capacity,
-            "protection outside of the reservation"
-        );
+        assert!(from <= to && to <= self.capacity, "protection outside of the reservation");
         if from == to {
             return Ok(());
         }
@@ -207,9 +191,7 @@ impl Region {
     }
 
     fn base(&self) -> *mut u8 {
-        self.reservation
-            .as_ref()
-            .map_or(std::ptr::null_mut(), |r| r.base.as_ptr())
+        self.reservation.as_ref().map_or(std::ptr::null_mut(), |r| r.base.as_ptr())
     }
 
     fn capacity(&self) -> usize {
@@ -222,15 +204,10 @@ impl Region {
             return Err("grow a released memory".into());
         };
         if new_size > reservation.capacity {
-            return Err(format!(
-                "grow a memory to {new_size} bytes: its reservation has {}",
-                reservation.capacity
-            ));
+            return Err(format!("grow a memory to {new_size} bytes: its reservation has {}", reservation.capacity));
         }
-        if new_size < old_size || new_size % WASM_PAGE != 0 {
-            return Err(format!(
-                "grow a memory from {old_size} to {new_size} bytes: not a growth by whole pages"
-            ));
+        if new_size < old_size || !new_size.is_multiple_of(WASM_PAGE) {
+            return Err(format!("grow a memory from {old_size} to {new_size} bytes: not a growth by whole pages"));
         }
         self.high_water.fetch_max(new_size, Ordering::Relaxed);
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
@@ -238,9 +215,7 @@ impl Region {
             .protect(old_size, new_size, access)
             .map_err(|e| format!("make a memory of {new_size} bytes accessible: {e}"))?;
         self.size.store(new_size, Ordering::Release);
-        self.pool
-            .live_bytes
-            .fetch_add(new_size - old_size, Ordering::Relaxed);
+        self.pool.live_bytes.fetch_add(new_size - old_size, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -248,9 +223,7 @@ impl Region {
 impl Drop for Region {
     fn drop(&mut self) {
         self.pool.live.fetch_sub(1, Ordering::Relaxed);
-        self.pool
-            .live_bytes
-            .fetch_sub(self.size(), Ordering::Relaxed);
+        self.pool.live_bytes.fetch_sub(self.size(), Ordering::Relaxed);
         let Some(reservation) = self.reservation.take() else {
             return;
         };
@@ -307,21 +280,12 @@ struct HandoverGuard {
 
 impl HandoverGuard {
     fn install(initial_size: Option<usize>) -> Self {
-        let handover = Handover {
-            initial_size,
-            made: Vec::new(),
-        };
-        Self {
-            outer: HANDOVER.with_borrow_mut(|slot| slot.replace(handover)),
-        }
+        let handover = Handover { initial_size, made: Vec::new() };
+        Self { outer: HANDOVER.with_borrow_mut(|slot| slot.replace(handover)) }
     }
 
     fn take() -> Vec<Arc<Region>> {
-        HANDOVER.with_borrow_mut(|slot| {
-            slot.as_mut()
-                .map(|h| std::mem::take(&mut h.made))
-                .unwrap_or_default()
-        })
+        HANDOVER.with_borrow_mut(|slot| slot.as_mut().map(|h| std::mem::take(&mut h.made)).unwrap_or_default())
     }
 }
 
@@ -348,16 +312,12 @@ unsafe impl MemoryCreator for MemoryPool {
             return Err("make a memory that is shared, 64-bit or of another page size".into());
         }
         if minimum > capacity {
-            return Err(format!(
-                "make a memory of at least {minimum} bytes: the reservation has {capacity}"
-            ));
+            return Err(format!("make a memory of at least {minimum} bytes: the reservation has {capacity}"));
         }
         let asked = HANDOVER.with_borrow(|slot| slot.as_ref().and_then(|h| h.initial_size));
         let size = asked.unwrap_or(minimum);
-        if size < minimum || size % WASM_PAGE != 0 || maximum.is_some_and(|m| size > m) {
-            return Err(format!(
-                "make a memory of {size} bytes: its type allows {minimum} to {maximum:?}"
-            ));
+        if size < minimum || !size.is_multiple_of(WASM_PAGE) || maximum.is_some_and(|m| size > m) {
+            return Err(format!("make a memory of {size} bytes: its type allows {minimum} to {maximum:?}"));
         }
         let region = Arc::new(Region::new(&self.0, size, capacity, guard)?);
         HANDOVER.with_borrow_mut(|slot| {
@@ -379,10 +339,7 @@ pub struct GuestStore<T: 'static> {
 
 impl<T: Send + 'static> GuestStore<T> {
     pub fn new(engine: &Engine, data: T) -> Self {
-        Self {
-            store: Store::new(engine, data),
-            regions: Vec::new(),
-        }
+        Self { store: Store::new(engine, data), regions: Vec::new() }
     }
 
     /// Sets what decides about growth; see [`Store::limiter`].
@@ -404,11 +361,7 @@ impl<T: Send + 'static> GuestStore<T> {
 
     /// Makes an instance. `initial_size` is the size in bytes that its memory begins with, where that is to be more
     /// than the declared minimum (a memory image is laid next); only for components with one memory.
-    pub fn instantiate(
-        &mut self,
-        pre: &InstancePre<T>,
-        initial_size: Option<usize>,
-    ) -> wasmtime::Result<Instance> {
+    pub fn instantiate(&mut self, pre: &InstancePre<T>, initial_size: Option<usize>) -> wasmtime::Result<Instance> {
         let guard = HandoverGuard::install(initial_size);
         let instance = pre.instantiate(&mut self.store)?;
         self.regions.append(&mut HandoverGuard::take());
@@ -457,8 +410,6 @@ impl<T: 'static> AsContextMut for GuestStore<T> {
 
 impl<T: 'static> std::fmt::Debug for GuestStore<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GuestStore")
-            .field("regions", &self.regions.len())
-            .finish_non_exhaustive()
+        f.debug_struct("GuestStore").field("regions", &self.regions.len()).finish_non_exhaustive()
     }
 }

@@ -10,9 +10,7 @@ use relive_core::cursor::{Cursor, RunContext};
 use relive_core::guest::{Guest, GuestEvent, GuestFault, GuestState, Outcome};
 use relive_core::ids::check_name;
 use relive_core::limits::RunLimits;
-use relive_core::{
-    Digest, ExecutionKey, Failure, FailureKind, Json, Namespace, RunId, Timestamp, WorkflowId,
-};
+use relive_core::{Digest, ExecutionKey, Failure, FailureKind, Json, Namespace, RunId, Timestamp, WorkflowId};
 use wasmtime::AsContextMut;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
@@ -48,30 +46,16 @@ impl Reactors {
     pub(crate) fn new(engine: &SandboxEngine) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine.engine());
         Workflow::add_to_linker::<_, HasSelf<HostState>>(&mut linker, |state| state)?;
-        Ok(Self {
-            engine: engine.clone(),
-            linker,
-        })
+        Ok(Self { engine: engine.clone(), linker })
     }
 
     /// Checks the component's types against the contract and prepares it.
-    pub(crate) fn link(
-        &self,
-        digest: Digest,
-        component: &Component,
-    ) -> Result<LoadedComponent, AdmissionError> {
-        let mismatch = |e: wasmtime::Error| AdmissionError::ContractMismatch {
-            message: format!("{e:#}"),
-        };
+    pub(crate) fn link(&self, digest: Digest, component: &Component) -> Result<LoadedComponent, AdmissionError> {
+        let mismatch = |e: wasmtime::Error| AdmissionError::ContractMismatch { message: format!("{e:#}") };
         let pre = self.linker.instantiate_pre(component).map_err(mismatch)?;
         let indices = WorkflowIndices::new(&pre).map_err(mismatch)?;
         let engine = self.engine.clone();
-        Ok(LoadedComponent(Arc::new(Prepared {
-            digest,
-            engine,
-            pre,
-            indices,
-        })))
+        Ok(LoadedComponent(Arc::new(Prepared { digest, engine, pre, indices })))
     }
 }
 
@@ -99,18 +83,13 @@ impl LoadedComponent {
         let payload = limits.payload_bytes as usize;
         let mut context = store.as_context_mut();
         context.set_hostcall_fuel(payload.saturating_mul(2).saturating_add(HOSTCALL_SLACK));
-        context
-            .set_fuel(INSTANTIATION_FUEL)
-            .map_err(|e| GuestFault::Host(e.to_string()))?;
+        context.set_fuel(INSTANTIATION_FUEL).map_err(|e| GuestFault::Host(e.to_string()))?;
         let made = store.instantiate(&self.0.pre, None);
         let made = made.and_then(|instance| self.0.indices.load(store.as_context_mut(), &instance));
         match made {
             Ok(exports) => {
                 let store = Box::new(store);
-                Ok(ReactorGuest {
-                    life: Life::Alive { store, exports },
-                    limits,
-                })
+                Ok(ReactorGuest { life: Life::Alive { store, exports }, limits })
             }
             Err(error) => Err(classify(&error, store.data_mut().growth.denied.take())),
         }
@@ -119,35 +98,23 @@ impl LoadedComponent {
     /// Asks the component what it holds: time and seed are zero, and commands trap. Also says whether instantiation
     /// called the host.
     pub(crate) fn describe(&self) -> Result<Described, AdmissionError> {
-        let mut guest = self
-            .instantiate(dormant_cursor(self.0.digest)?)
-            .map_err(AdmissionError::Instantiate)?;
+        let mut guest = self.instantiate(dormant_cursor(self.0.digest)?).map_err(AdmissionError::Instantiate)?;
         let called_host = match &mut guest.life {
             Life::Alive { store, .. } => store.data().import_calls > 0,
             Life::Dead(_) => false,
         };
         let descriptions = guest
-            .call(DESCRIBE_FUEL, |exports, store| {
-                exports.relive_workflow_reactor().call_describe(store)
-            })
+            .call(DESCRIBE_FUEL, |exports, store| exports.relive_workflow_reactor().call_describe(store))
             .map_err(AdmissionError::Describe)?;
-        let descriptions = descriptions
-            .into_iter()
-            .map(Description::from)
-            .collect::<Vec<_>>();
+        let descriptions = descriptions.into_iter().map(Description::from).collect::<Vec<_>>();
         check_descriptions(&descriptions)?;
-        Ok(Described {
-            descriptions,
-            called_host,
-        })
+        Ok(Described { descriptions, called_host })
     }
 }
 
 impl std::fmt::Debug for LoadedComponent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LoadedComponent")
-            .field(&self.0.digest)
-            .finish()
+        f.debug_tuple("LoadedComponent").field(&self.0.digest).finish()
     }
 }
 
@@ -159,16 +126,12 @@ pub(crate) struct Described {
 
 /// A cursor of no run: nothing can be issued with it.
 fn dormant_cursor(digest: Digest) -> Result<Cursor, AdmissionError> {
-    let broken = |e: relive_core::ids::NameError| AdmissionError::Description {
-        message: e.to_string(),
-    };
+    let broken = |e: relive_core::ids::NameError| AdmissionError::Description { message: e.to_string() };
     let run = RunContext {
         execution: ExecutionKey {
             namespace: Namespace::default(),
             workflow_id: WorkflowId::new("describe").map_err(broken)?,
-            run_id: "00000000-0000-0000-0000-000000000000"
-                .parse::<RunId>()
-                .map_err(broken)?,
+            run_id: "00000000-0000-0000-0000-000000000000".parse::<RunId>().map_err(broken)?,
         },
         workflow: "describe".into(),
         digest,
@@ -188,10 +151,7 @@ pub fn check_descriptions(descriptions: &[Description]) -> Result<(), AdmissionE
         return refuse("it names nothing; mark at least one function with the SDK's macro".into());
     }
     if descriptions.len() > MAX_DESCRIPTIONS {
-        return refuse(format!(
-            "it names {}; at most {MAX_DESCRIPTIONS} fit one component",
-            descriptions.len()
-        ));
+        return refuse(format!("it names {}; at most {MAX_DESCRIPTIONS} fit one component", descriptions.len()));
     }
     let mut names = std::collections::BTreeSet::new();
     let mut total = 0;
@@ -204,10 +164,7 @@ pub fn check_descriptions(descriptions: &[Description]) -> Result<(), AdmissionE
             return refuse(format!("the name `{name}` stands in it twice"));
         }
         total += description.name.len() + description.summary.as_deref().map_or(0, str::len);
-        for schema in [&description.input_schema, &description.output_schema]
-            .into_iter()
-            .flatten()
-        {
+        for schema in [&description.input_schema, &description.output_schema].into_iter().flatten() {
             total += schema.len();
             if let Err(error) = Json::parse(schema) {
                 return refuse(format!("a schema of `{name}` is not JSON: {error}"));
@@ -215,21 +172,14 @@ pub fn check_descriptions(descriptions: &[Description]) -> Result<(), AdmissionE
         }
     }
     if total > MAX_DESCRIPTION_BYTES {
-        return refuse(format!(
-            "it has {total} bytes; at most {MAX_DESCRIPTION_BYTES} are allowed"
-        ));
+        return refuse(format!("it has {total} bytes; at most {MAX_DESCRIPTION_BYTES} are allowed"));
     }
     Ok(())
 }
 
 impl From<reactor::WorkflowDescription> for Description {
     fn from(d: reactor::WorkflowDescription) -> Self {
-        Self {
-            name: d.name,
-            summary: d.summary,
-            input_schema: d.input_schema,
-            output_schema: d.output_schema,
-        }
+        Self { name: d.name, summary: d.summary, input_schema: d.input_schema, output_schema: d.output_schema }
     }
 }
 
@@ -256,15 +206,10 @@ impl ReactorGuest {
         call: impl FnOnce(&Workflow, &mut GuestStore<HostState>) -> wasmtime::Result<R>,
     ) -> Result<R, GuestFault> {
         let Life::Alive { store, exports } = &mut self.life else {
-            return Err(GuestFault::Host(
-                "the instance is dead; make another one".into(),
-            ));
+            return Err(GuestFault::Host("the instance is dead; make another one".into()));
         };
         store.data_mut().growth.denied = None;
-        let result = store
-            .as_context_mut()
-            .set_fuel(fuel)
-            .and_then(|()| call(exports, store));
+        let result = store.as_context_mut().set_fuel(fuel).and_then(|()| call(exports, store));
         match result {
             Ok(result) => Ok(result),
             Err(error) => {
@@ -301,9 +246,7 @@ impl Guest for ReactorGuest {
         }
         let input = input.as_str().to_owned();
         let state = self.call(self.limits.turn_fuel, |exports, store| {
-            exports
-                .relive_workflow_reactor()
-                .call_start(store, workflow, &input)
+            exports.relive_workflow_reactor().call_start(store, workflow, &input)
         })?;
         self.state(state)
     }
@@ -348,38 +291,26 @@ impl Guest for ReactorGuest {
 impl std::fmt::Debug for ReactorGuest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let alive = matches!(self.life, Life::Alive { .. });
-        f.debug_struct("ReactorGuest")
-            .field("alive", &alive)
-            .finish_non_exhaustive()
+        f.debug_struct("ReactorGuest").field("alive", &alive).finish_non_exhaustive()
     }
 }
 
 fn translate(state: reactor::State, limit: usize) -> Result<GuestState, String> {
     let json = |text: String, what: &str| {
         if text.len() > limit {
-            return Err(format!(
-                "its {what} has {} bytes; at most {limit} are allowed",
-                text.len()
-            ));
+            return Err(format!("its {what} has {} bytes; at most {limit} are allowed", text.len()));
         }
         Json::parse(&text).map_err(|e| format!("its {what} is not acceptable JSON: {e}"))
     };
     Ok(match state {
         reactor::State::Waiting => GuestState::Waiting,
-        reactor::State::Done(Ok(result)) => {
-            GuestState::Done(Outcome::Completed(json(result, "result")?))
-        }
+        reactor::State::Done(Ok(result)) => GuestState::Done(Outcome::Completed(json(result, "result")?)),
         reactor::State::Done(Err(failure)) => {
             let text = failure.code.len() + failure.message.len();
             if text > limit {
-                return Err(format!(
-                    "its failure has {text} bytes; at most {limit} are allowed"
-                ));
+                return Err(format!("its failure has {text} bytes; at most {limit} are allowed"));
             }
-            let details = failure
-                .details
-                .map(|d| json(d, "failure's details"))
-                .transpose()?;
+            let details = failure.details.map(|d| json(d, "failure's details")).transpose()?;
             GuestState::Done(Outcome::Failed(Failure {
                 kind: failure.kind.into(),
                 code: failure.code,
@@ -399,16 +330,10 @@ impl From<GuestEvent> for reactor::Event {
     fn from(event: GuestEvent) -> Self {
         match event {
             GuestEvent::CancelRequested => Self::CancelRequested,
-            GuestEvent::Resolved {
-                promise,
-                message_id,
-                outcome,
-            } => Self::Resolved(reactor::Resolution {
+            GuestEvent::Resolved { promise, message_id, outcome } => Self::Resolved(reactor::Resolution {
                 promise,
                 message_id: message_id.as_deref().map(str::to_owned),
-                outcome: outcome
-                    .map(|json| json.as_str().to_owned())
-                    .map_err(Into::into),
+                outcome: outcome.map(|json| json.as_str().to_owned()).map_err(Into::into),
             }),
         }
     }

@@ -31,11 +31,7 @@ pub struct SandboxConfig {
 impl SandboxConfig {
     /// Compiles in this process and keeps nothing: for tests and embedders who trust their components.
     pub fn in_process() -> Self {
-        Self {
-            cache_dir: None,
-            compile: CompileMode::InProcess,
-            compile_limits: CompileLimits::default(),
-        }
+        Self { cache_dir: None, compile: CompileMode::InProcess, compile_limits: CompileLimits::default() }
     }
 }
 
@@ -102,25 +98,11 @@ impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
         let workflow = SandboxEngine::new(EngineKind::Workflow)?;
         let activity = SandboxEngine::new(EngineKind::Activity)?;
-        let reactors =
-            Reactors::new(&workflow).map_err(|e| SandboxError::Link(format!("{e:#}")))?;
-        let cache = config
-            .cache_dir
-            .as_deref()
-            .map(NativeCache::open)
-            .transpose()?;
+        let reactors = Reactors::new(&workflow).map_err(|e| SandboxError::Link(format!("{e:#}")))?;
+        let cache = config.cache_dir.as_deref().map(NativeCache::open).transpose()?;
         let compiler = Compiler::new(config.compile, config.compile_limits);
         let (hits, misses, rejected) = Default::default();
-        Ok(Self(Arc::new(Inner {
-            workflow,
-            activity,
-            reactors,
-            compiler,
-            cache,
-            hits,
-            misses,
-            rejected,
-        })))
+        Ok(Self(Arc::new(Inner { workflow, activity, reactors, compiler, cache, hits, misses, rejected })))
     }
 
     /// The checks that neither compile nor run anything; the descriptions stay empty.
@@ -140,30 +122,22 @@ impl Sandbox {
         let digest = inspection.digest;
         let component = match inspection.kind {
             ComponentKind::Workflow => {
-                let native = self.native(EngineKind::Workflow, digest, Purpose::Upload, || {
-                    Ok(checked.component)
-                })?;
+                let native = self.native(EngineKind::Workflow, digest, Purpose::Upload, || Ok(checked.component))?;
                 let loaded = self.0.reactors.link(digest, &native)?;
                 let described = loaded.describe()?;
                 inspection.descriptions = described.descriptions;
                 if inspection.image.is_ok() && described.called_host {
-                    inspection.image =
-                        Err("instantiation calls the host, so fresh instances may differ".into());
+                    inspection.image = Err("instantiation calls the host, so fresh instances may differ".into());
                     inspection.image_globals = 0;
                 }
                 AdmittedComponent::Workflow(loaded)
             }
             ComponentKind::Activity => {
-                let native = self.native(EngineKind::Activity, digest, Purpose::Upload, || {
-                    Ok(checked.component)
-                })?;
+                let native = self.native(EngineKind::Activity, digest, Purpose::Upload, || Ok(checked.component))?;
                 AdmittedComponent::Activity(native)
             }
         };
-        Ok(Admitted {
-            inspection,
-            component,
-        })
+        Ok(Admitted { inspection, component })
     }
 
     /// Loads a workflow that was admitted before, from the cache if it is there. `upload` are the bytes as uploaded.
@@ -173,11 +147,7 @@ impl Sandbox {
     }
 
     /// The same for an activity; linking it is the caller's.
-    pub fn load_activity(
-        &self,
-        digest: Digest,
-        upload: &[u8],
-    ) -> Result<Component, AdmissionError> {
+    pub fn load_activity(&self, digest: Digest, upload: &[u8]) -> Result<Component, AdmissionError> {
         self.load_native(EngineKind::Activity, digest, upload)
     }
 
@@ -215,12 +185,7 @@ impl Sandbox {
         }
     }
 
-    fn load_native(
-        &self,
-        kind: EngineKind,
-        digest: Digest,
-        upload: &[u8],
-    ) -> Result<Component, AdmissionError> {
+    fn load_native(&self, kind: EngineKind, digest: Digest, upload: &[u8]) -> Result<Component, AdmissionError> {
         let found = Digest::of(upload);
         if found != digest {
             let (expected, found) = (digest.to_string(), found.to_string());
@@ -229,12 +194,10 @@ impl Sandbox {
         self.native(kind, digest, Purpose::Load, || {
             let checked = admission::check(upload, self.engine(kind).features())?;
             match (kind, checked.inspection.kind) {
-                (EngineKind::Workflow, ComponentKind::Workflow)
-                | (EngineKind::Activity, ComponentKind::Activity) => Ok(checked.component),
-                (_, found) => Err(AdmissionError::WrongKind {
-                    expected: kind.as_str(),
-                    found: found.as_str(),
-                }),
+                (EngineKind::Workflow, ComponentKind::Workflow) | (EngineKind::Activity, ComponentKind::Activity) => {
+                    Ok(checked.component)
+                }
+                (_, found) => Err(AdmissionError::WrongKind { expected: kind.as_str(), found: found.as_str() }),
             }
         })
     }
@@ -252,9 +215,7 @@ impl Sandbox {
             return Ok(component);
         }
         let code = self.0.compiler.compile(engine, &component()?, purpose)?;
-        let loaded = native::load(engine, &code).map_err(|e| AdmissionError::Load {
-            message: format!("{e:#}"),
-        })?;
+        let loaded = native::load(engine, &code).map_err(|e| AdmissionError::Load { message: format!("{e:#}") })?;
         if let Some(cache) = &self.0.cache {
             // A full disk costs time at the next start, nothing else.
             if let Err(error) = cache.store(engine, &digest, &code) {
@@ -289,9 +250,6 @@ impl Sandbox {
 
 impl std::fmt::Debug for Sandbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sandbox")
-            .field("workflow", &self.0.workflow)
-            .field("cache", &self.0.cache)
-            .finish()
+        f.debug_struct("Sandbox").field("workflow", &self.0.workflow).field("cache", &self.0.cache).finish()
     }
 }

@@ -1,1 +1,10 @@
-//! relive-testkit
+//! What tests are made with: a scripted guest, a test clock, stores that fail on purpose, control over host processes.
+//!
+//! Knows the engine and everything below it. Nothing of the product knows the testkit.
+
+pub mod clock;
+pub mod embedded;
+pub mod faulty;
+pub mod guests;
+pub mod model;
+pub mod process;

@@ -63,7 +63,7 @@ fn component(text: &str, wit: Option<&str>, names: &[&str]) -> Vec<u8> {
             Some(if wit.is_some() { "guest" } else { "activity" }),
         )
         .expect("a world");
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("metadata");
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false).expect("metadata");
     ComponentEncoder::default()
         .validate(true)
         .module(&module)

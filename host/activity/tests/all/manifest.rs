@@ -111,7 +111,7 @@ fn an_error_names_its_place() {
         ),
         (
             format!("{head}{activity}grants = {{ http = [\"example.com\"] }}\n"),
-            (6, 21),
+            (6, 19),
             "name the port",
         ),
         (

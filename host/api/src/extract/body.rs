@@ -32,9 +32,7 @@ pub async fn read_upload(body: Body) -> Result<Vec<u8>, Problem> {
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
     let too_large = || {
-        let message = format!(
-            "the body is larger than {limit} bytes, the most that this route takes; send less"
-        );
+        let message = format!("the body is larger than {limit} bytes, the most that this route takes; send less");
         Problem::invalid("payload-too-large", message)
     };
     let hint = body.size_hint();
@@ -53,11 +51,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
             first = frame;
         } else {
             if all.is_empty() {
-                all.reserve(
-                    usize::try_from(hint.upper().unwrap_or(0))
-                        .unwrap_or(0)
-                        .min(limit),
-                );
+                all.reserve(usize::try_from(hint.upper().unwrap_or(0)).unwrap_or(0).min(limit));
                 all.extend_from_slice(&std::mem::take(&mut first));
             }
             all.extend_from_slice(&frame);
@@ -68,17 +62,11 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
 
 async fn next(frames: &mut axum::body::BodyDataStream) -> Result<Option<Bytes>, Problem> {
     match tokio::time::timeout(STALL, frames.next()).await {
-        Ok(frame) => frame.transpose().map_err(|e| {
-            Problem::invalid(
-                "invalid-body",
-                format!("the body broke off: {e}; send it again"),
-            )
-        }),
+        Ok(frame) => frame
+            .transpose()
+            .map_err(|e| Problem::invalid("invalid-body", format!("the body broke off: {e}; send it again"))),
         Err(_) => {
-            let message = format!(
-                "nothing of the body came for {} s; send it again",
-                STALL.as_secs()
-            );
+            let message = format!("nothing of the body came for {} s; send it again", STALL.as_secs());
             Err(Problem::invalid("request-timeout", message))
         }
     }
@@ -87,22 +75,14 @@ async fn next(frames: &mut axum::body::BodyDataStream) -> Result<Option<Bytes>, 
 /// The body as `T`, a shape of this API. Users' JSON in it is a [`RawValue`]: see [`take_json`].
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|e| {
-        let code = if e.is_data() {
-            "invalid-body"
-        } else {
-            "invalid-json"
-        };
+        let code = if e.is_data() { "invalid-body" } else { "invalid-json" };
         Problem::invalid(code, format!("the body is not what this route takes: {e}"))
     })
 }
 
 /// The body as `T`, or its default where there is none.
 pub fn parse_or_default<'a, T: Deserialize<'a> + Default>(body: &'a Bytes) -> Result<T, Problem> {
-    if body.is_empty() {
-        Ok(T::default())
-    } else {
-        parse(body)
-    }
+    if body.is_empty() { Ok(T::default()) } else { parse(body) }
 }
 
 /// Users' JSON, checked and otherwise as it came; `null` if there is none.
@@ -118,22 +98,14 @@ pub fn whole_json(body: &Bytes, what: &str) -> Result<Json, Problem> {
     let text = std::str::from_utf8(body).map_err(|e| {
         Problem::invalid(
             "invalid-json",
-            format!(
-                "the {what} is not UTF-8 at byte {}; send it as UTF-8",
-                e.valid_up_to()
-            ),
+            format!("the {what} is not UTF-8 at byte {}; send it as UTF-8", e.valid_up_to()),
         )
     })?;
-    if text.is_empty() {
-        Ok(Json::null())
-    } else {
-        checked(text, what)
-    }
+    if text.is_empty() { Ok(Json::null()) } else { checked(text, what) }
 }
 
 fn checked(text: &str, what: &str) -> Result<Json, Problem> {
-    Json::parse(text)
-        .map_err(|e| Problem::invalid("invalid-json", format!("the {what} is not acceptable: {e}")))
+    Json::parse(text).map_err(|e| Problem::invalid("invalid-json", format!("the {what} is not acceptable: {e}")))
 }
 
 /// A header's text, if it is there and readable.
@@ -141,10 +113,8 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>,
     let Some(value) = headers.get(name) else {
         return Ok(None);
     };
-    value.to_str().map(Some).map_err(|_| {
-        Problem::invalid(
-            "invalid-name",
-            format!("the header {name} holds other than printable ASCII"),
-        )
-    })
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| Problem::invalid("invalid-name", format!("the header {name} holds other than printable ASCII")))
 }

@@ -32,20 +32,12 @@ fn refused(error: NameError) -> Problem {
 async fn params<S: Send + Sync>(parts: &mut Parts, state: &S) -> Result<RawPathParams, Problem> {
     RawPathParams::from_request_parts(parts, state)
         .await
-        .map_err(|e| {
-            Problem::invalid(
-                "invalid-path",
-                format!("the path is not understood: {}", e.body_text()),
-            )
-        })
+        .map_err(|e| Problem::invalid("invalid-path", format!("the path is not understood: {}", e.body_text())))
 }
 
 /// Routes and extractors belong together in one crate: a parameter that the route lacks reads as empty, and is refused.
 fn named<'a>(params: &'a RawPathParams, name: &str) -> &'a str {
-    params
-        .iter()
-        .find(|(key, _)| *key == name)
-        .map_or("", |(_, value)| value)
+    params.iter().find(|(key, _)| *key == name).map_or("", |(_, value)| value)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for NamespacePath {
@@ -53,9 +45,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NamespacePath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = params(parts, state).await?;
-        Namespace::new(named(&params, "namespace"))
-            .map(Self)
-            .map_err(refused)
+        Namespace::new(named(&params, "namespace")).map(Self).map_err(refused)
     }
 }
 
@@ -66,20 +56,12 @@ impl<S: Send + Sync> FromRequestParts<S> for ExecutionPath {
         let params = params(parts, state).await?;
         let run_id = match parts.uri.query() {
             None => None,
-            Some(_) => {
-                Query::<RunQuery>::from_request_parts(parts, state)
-                    .await?
-                    .0
-                    .run_id
-            }
+            Some(_) => Query::<RunQuery>::from_request_parts(parts, state).await?.0.run_id,
         };
         Ok(Self(Target {
             namespace: Namespace::new(named(&params, "namespace")).map_err(refused)?,
             workflow_id: WorkflowId::new(named(&params, "id")).map_err(refused)?,
-            run_id: run_id
-                .map(|id| id.parse::<RunId>())
-                .transpose()
-                .map_err(refused)?,
+            run_id: run_id.map(|id| id.parse::<RunId>()).transpose().map_err(refused)?,
         }))
     }
 }

@@ -12,13 +12,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        axum::extract::Query::try_from_uri(&parts.uri)
-            .map(|query| Self(query.0))
-            .map_err(|e| {
-                Problem::invalid(
-                    "invalid-query",
-                    format!("the query string is not understood: {}", e.body_text()),
-                )
-            })
+        axum::extract::Query::try_from_uri(&parts.uri).map(|query| Self(query.0)).map_err(|e| {
+            Problem::invalid("invalid-query", format!("the query string is not understood: {}", e.body_text()))
+        })
     }
 }

@@ -20,9 +20,7 @@ pub async fn list(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
 ) -> Result<Json<Activities>, Problem> {
-    Ok(Json(Activities {
-        activities: engine.activities(namespace).await?,
-    }))
+    Ok(Json(Activities { activities: engine.activities(namespace).await? }))
 }
 
 #[derive(Deserialize)]
@@ -48,21 +46,10 @@ pub async fn deploy(
         .grants
         .map(|text| relive_core::Json::parse(&text))
         .transpose()
-        .map_err(|e| {
-            Problem::invalid(
-                "invalid-json",
-                format!("the grants are not acceptable: {e}"),
-            )
-        })?;
+        .map_err(|e| Problem::invalid("invalid-json", format!("the grants are not acceptable: {e}")))?;
     let bytes = read_upload(body).await?;
     let name = query.name.clone();
-    let inspection = engine
-        .deploy_activity(DeployActivityRequest {
-            namespace,
-            bytes,
-            name: query.name,
-            grants,
-        })
-        .await?;
+    let inspection =
+        engine.deploy_activity(DeployActivityRequest { namespace, bytes, name: query.name, grants }).await?;
     Ok((StatusCode::CREATED, Json(Deployed { name, inspection })))
 }

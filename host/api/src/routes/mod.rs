@@ -22,10 +22,7 @@ pub fn router(engine: Engine) -> Router {
     let namespace = Router::new()
         .route("/components/inspect", post(components::inspect))
         .route("/workflows", get(workflows::list).post(workflows::deploy))
-        .route(
-            "/activities",
-            get(activities::list).post(activities::deploy),
-        )
+        .route("/activities", get(activities::list).post(activities::deploy))
         .route("/verify", post(verify::namespace))
         .route("/executions", get(executions::list).post(executions::start))
         .nest("/executions/{id}", executions::of_one());

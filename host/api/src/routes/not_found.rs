@@ -5,21 +5,12 @@ use axum::http::{Method, Uri};
 use crate::problem::Problem;
 
 pub async fn route(uri: Uri) -> Problem {
-    Problem::invalid(
-        "unknown-route",
-        format!(
-            "there is nothing at {}; the routes are under /v1",
-            uri.path()
-        ),
-    )
+    Problem::invalid("unknown-route", format!("there is nothing at {}; the routes are under /v1", uri.path()))
 }
 
 pub async fn method(method: Method, uri: Uri) -> Problem {
     Problem::invalid(
         "method-not-allowed",
-        format!(
-            "{} does not take {method}; the header Allow names what it takes",
-            uri.path()
-        ),
+        format!("{} does not take {method}; the header Allow names what it takes", uri.path()),
     )
 }

@@ -19,9 +19,5 @@ pub async fn execution(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
 ) -> Result<Json<VerifyReport>, Problem> {
-    Ok(Json(
-        engine
-            .verify(target.namespace.clone(), Some(target))
-            .await?,
-    ))
+    Ok(Json(engine.verify(target.namespace.clone(), Some(target)).await?))
 }

@@ -26,9 +26,7 @@ pub async fn list(
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Versions>, Problem> {
-    Ok(Json(Versions {
-        workflows: engine.versions(namespace, query.workflow).await?,
-    }))
+    Ok(Json(Versions { workflows: engine.versions(namespace, query.workflow).await? }))
 }
 
 #[derive(Deserialize)]
@@ -45,12 +43,6 @@ pub async fn deploy(
     body: Body,
 ) -> Result<(StatusCode, Json<Deployed>), Problem> {
     let bytes = read_upload(body).await?;
-    let deployed = engine
-        .deploy(DeployRequest {
-            namespace,
-            bytes,
-            name: query.name,
-        })
-        .await?;
+    let deployed = engine.deploy(DeployRequest { namespace, bytes, name: query.name }).await?;
     Ok((StatusCode::CREATED, Json(deployed)))
 }

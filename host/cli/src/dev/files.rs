@@ -27,15 +27,9 @@ impl RunFiles {
 
 fn put(path: &Path, text: &str) -> Result<(), Failure> {
     let fresh = path.with_extension("new");
-    std::fs::write(&fresh, format!("{text}\n"))
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .map_err(|e| {
-            Failure::new(
-                Exit::Failed,
-                "data-dir-unusable",
-                format!("failed to write {}: {e}", path.display()),
-            )
-        })
+    std::fs::write(&fresh, format!("{text}\n")).and_then(|()| std::fs::rename(&fresh, path)).map_err(|e| {
+        Failure::new(Exit::Failed, "data-dir-unusable", format!("failed to write {}: {e}", path.display()))
+    })
 }
 
 impl Drop for RunFiles {

@@ -6,10 +6,7 @@ use crate::exit::{Exit, Failure};
 
 /// Reads `ADDRESS:PORT` and refuses what other machines could reach.
 pub fn loopback(text: &str) -> Result<SocketAddr, Failure> {
-    let text = text
-        .strip_prefix("http://")
-        .unwrap_or(text)
-        .trim_end_matches('/');
+    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let numeric = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.to_owned(),
@@ -21,9 +18,8 @@ pub fn loopback(text: &str) -> Result<SocketAddr, Failure> {
     if address.ip().is_loopback() {
         return Ok(address);
     }
-    let message = format!(
-        "`dev` does not listen on {address}: it asks for no credentials, so only this machine may reach it"
-    );
+    let message =
+        format!("`dev` does not listen on {address}: it asks for no credentials, so only this machine may reach it");
     Err(Failure::new(Exit::Usage, "not-loopback", message)
         .hint("listen on 127.0.0.1 or [::1]; for other machines, tunnel to it (ssh -L)"))
 }
@@ -31,10 +27,14 @@ pub fn loopback(text: &str) -> Result<SocketAddr, Failure> {
 /// The listener could not be opened.
 pub fn refused(address: SocketAddr, error: &std::io::Error) -> Failure {
     match error.kind() {
-        ErrorKind::AddrInUse => Failure::new(Exit::Conflict, "address-in-use", format!("something listens on {address} already"))
-            .hint("it may be another `relive dev` (`relive doctor` tells); or take a free port with --listen 127.0.0.1:0"),
+        ErrorKind::AddrInUse => {
+            Failure::new(Exit::Conflict, "address-in-use", format!("something listens on {address} already")).hint(
+                "it may be another `relive dev` (`relive doctor` tells); or take a free port with --listen 127.0.0.1:0",
+            )
+        }
         ErrorKind::PermissionDenied => {
-            Failure::new(Exit::Failed, "address-refused", format!("this user may not listen on {address}")).hint("take a port above 1023")
+            Failure::new(Exit::Failed, "address-refused", format!("this user may not listen on {address}"))
+                .hint("take a port above 1023")
         }
         _ => Failure::new(Exit::Failed, "address-refused", format!("failed to listen on {address}: {error}")),
     }
@@ -46,13 +46,7 @@ mod tests {
 
     #[test]
     fn only_loopback_addresses_pass() {
-        for good in [
-            "127.0.0.1:7474",
-            "localhost:0",
-            "[::1]:1",
-            "http://127.0.0.1:80/",
-            "127.9.9.9:5",
-        ] {
+        for good in ["127.0.0.1:7474", "localhost:0", "[::1]:1", "http://127.0.0.1:80/", "127.9.9.9:5"] {
             assert!(loopback(good).is_ok(), "{good}");
         }
         for (bad, code) in [
@@ -63,11 +57,7 @@ mod tests {
             ("evil.example:80", "usage"),
         ] {
             let failure = loopback(bad).expect_err(bad);
-            assert_eq!(
-                (failure.exit, failure.code.as_str()),
-                (Exit::Usage, code),
-                "{bad}"
-            );
+            assert_eq!((failure.exit, failure.code.as_str()), (Exit::Usage, code), "{bad}");
         }
     }
 }

@@ -47,13 +47,7 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
         .thread_name("relive-api")
         .enable_all()
         .build()
-        .map_err(|e| {
-            Failure::new(
-                Exit::Failed,
-                "threads",
-                format!("failed to start the API's threads: {e}"),
-            )
-        })?;
+        .map_err(|e| Failure::new(Exit::Failed, "threads", format!("failed to start the API's threads: {e}")))?;
     let served = serve(&runtime, &host, address, |address| {
         let files = files::RunFiles::write(&args.data, address)?;
         announce(args, address, began, json)?;
@@ -75,12 +69,8 @@ fn serve(
     ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     runtime.block_on(async {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|e| listen::refused(address, &e))?;
-        let address = listener
-            .local_addr()
-            .map_err(|e| listen::refused(address, &e))?;
+        let listener = TcpListener::bind(address).await.map_err(|e| listen::refused(address, &e))?;
+        let address = listener.local_addr().map_err(|e| listen::refused(address, &e))?;
         let stop = Arc::new(Notify::new());
         signals::watch(&stop)?;
         let _files = ready(address)?;
@@ -100,9 +90,7 @@ fn engine_config(args: &DevArgs) -> EngineConfig {
         config.codec = codec;
     }
     if let Some(mib) = args.cache_mb {
-        config.cache.memory_bytes = usize::try_from(mib)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(1 << 20);
+        config.cache.memory_bytes = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     }
     config
 }
@@ -111,13 +99,7 @@ fn engine_config(args: &DevArgs) -> EngineConfig {
 fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    ) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::debug!(%error, "failed to raise the limit of open files");
     }
 }
@@ -130,33 +112,18 @@ fn not_opened(error: HostError) -> Failure {
     Failure::new(exit, error.code(), format!("failed to {error}"))
 }
 
-fn announce(
-    args: &DevArgs,
-    address: SocketAddr,
-    began: Instant,
-    json: bool,
-) -> Result<(), Failure> {
+fn announce(args: &DevArgs, address: SocketAddr, began: Instant, json: bool) -> Result<(), Failure> {
     let ready_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let version = env!("CARGO_PKG_VERSION");
     let url = format!("http://{address}");
     if json {
-        let ready = Ready {
-            address: url,
-            data: args.data.display().to_string(),
-            pid: std::process::id(),
-            ready_ms,
-            version,
-        };
+        let ready =
+            Ready { address: url, data: args.data.display().to_string(), pid: std::process::id(), ready_ms, version };
         return output::line(
-            &serde_json::to_string(&ready)
-                .map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
+            &serde_json::to_string(&ready).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
         );
     }
-    let server = if url == crate::DEFAULT_SERVER {
-        String::new()
-    } else {
-        format!("export RELIVE_SERVER={url}\n    ")
-    };
+    let server = if url == crate::DEFAULT_SERVER { String::new() } else { format!("export RELIVE_SERVER={url}\n    ") };
     output::line(&format!(
         "relive {version} is up after {ready_ms} ms\n\
          \n  address  {url}\n  data     {}\n\

@@ -18,18 +18,9 @@ const INTERRUPTED: i32 = 130;
 /// Watches for both from now on. Called within a runtime.
 pub fn watch(stop: &Arc<Notify>) -> Result<(), Failure> {
     let listen = |kind| {
-        signal(kind).map_err(|e| {
-            Failure::new(
-                Exit::Failed,
-                "signals",
-                format!("failed to watch for signals: {e}"),
-            )
-        })
+        signal(kind).map_err(|e| Failure::new(Exit::Failed, "signals", format!("failed to watch for signals: {e}")))
     };
-    let (mut interrupt, mut terminate) = (
-        listen(SignalKind::interrupt())?,
-        listen(SignalKind::terminate())?,
-    );
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let stop = Arc::clone(stop);
     tokio::spawn(async move {
         next(&mut interrupt, &mut terminate).await;

@@ -26,10 +26,7 @@ const NO_SPACE: u64 = 64 << 20;
 /// The directory itself, or the nearest one above that is there.
 fn existing(data: &Path) -> PathBuf {
     let absolute = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-    absolute
-        .ancestors()
-        .find(|dir| dir.is_dir())
-        .map_or_else(|| PathBuf::from("/"), Path::to_owned)
+    absolute.ancestors().find(|dir| dir.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_owned)
 }
 
 /// A file that goes when it is dropped.
@@ -52,11 +49,7 @@ impl Drop for Probe {
 pub fn writable(data: &Path) -> Check {
     const NAME: &str = "data directory";
     if data.exists() && !data.is_dir() {
-        return Check::fail(
-            NAME,
-            format!("{} is not a directory", data.display()),
-            "name another place with --data",
-        );
+        return Check::fail(NAME, format!("{} is not a directory", data.display()), "name another place with --data");
     }
     match Probe::new(data) {
         Ok(_) if data.is_dir() => Check::ok(NAME, format!("{} is writable", data.display())),
@@ -76,20 +69,12 @@ pub fn free_space(data: &Path) -> Check {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
             let found = bytes(free);
             match free {
-                0..NO_SPACE => {
-                    Check::fail(NAME, found, format!("free at least {}", bytes(LOW_SPACE)))
-                }
-                NO_SPACE..LOW_SPACE => {
-                    Check::warn(NAME, found, format!("free at least {}", bytes(LOW_SPACE)))
-                }
+                0..NO_SPACE => Check::fail(NAME, found, format!("free at least {}", bytes(LOW_SPACE))),
+                NO_SPACE..LOW_SPACE => Check::warn(NAME, found, format!("free at least {}", bytes(LOW_SPACE))),
                 _ => Check::ok(NAME, found),
             }
         }
-        Err(e) => Check::warn(
-            NAME,
-            format!("not known: {e}"),
-            "check that the directory is on a local disk",
-        ),
+        Err(e) => Check::warn(NAME, format!("not known: {e}"), "check that the directory is on a local disk"),
     }
 }
 
@@ -112,11 +97,7 @@ pub fn sync_latency(data: &Path) -> Check {
                 ),
             }
         }
-        Err(e) => Check::fail(
-            NAME,
-            format!("failed to sync a file: {e}"),
-            "put the data directory on a local disk",
-        ),
+        Err(e) => Check::fail(NAME, format!("failed to sync a file: {e}"), "put the data directory on a local disk"),
     }
 }
 

@@ -16,9 +16,8 @@ const PLAUSIBLE: Duration = Duration::from_secs(1_735_689_600);
 
 pub fn memory_maps() -> Check {
     const NAME: &str = "vm.max_map_count";
-    let read = std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
+    let read =
+        std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse::<u64>().ok());
     match read {
         None => Check::warn(NAME, "not known", "Relive is tested on Linux"),
         Some(maps) if maps < MAPS => Check::warn(
@@ -37,9 +36,7 @@ pub fn open_files() -> Check {
         Some(limit) if limit < OPEN_FILES => Check::warn(
             NAME,
             format!("at most {limit}"),
-            format!(
-                "allow at least {OPEN_FILES}, in /etc/security/limits.conf or the service's LimitNOFILE"
-            ),
+            format!("allow at least {OPEN_FILES}, in /etc/security/limits.conf or the service's LimitNOFILE"),
         ),
         Some(limit) => Check::ok(NAME, format!("at most {limit}")),
         None => Check::ok(NAME, "unlimited"),
@@ -48,16 +45,13 @@ pub fn open_files() -> Check {
 
 pub fn clock() -> Check {
     const NAME: &str = "clock";
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let found = Timestamp(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)).to_string();
     if now < PLAUSIBLE {
         return Check::fail(NAME, found, "set the clock: timers and histories follow it");
     }
     let source =
-        std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-            .unwrap_or_default();
+        std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").unwrap_or_default();
     match source.trim() {
         slow @ ("hpet" | "acpi_pm" | "refined-jiffies") => Check::warn(
             NAME,

@@ -42,30 +42,15 @@ pub struct Check {
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self {
-            name,
-            verdict: Verdict::Ok,
-            found: found.into(),
-            advice: String::new(),
-        }
+        Self { name, verdict: Verdict::Ok, found: found.into(), advice: String::new() }
     }
 
     fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            name,
-            verdict: Verdict::Warn,
-            found: found.into(),
-            advice: advice.into(),
-        }
+        Self { name, verdict: Verdict::Warn, found: found.into(), advice: advice.into() }
     }
 
     fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            name,
-            verdict: Verdict::Fail,
-            found: found.into(),
-            advice: advice.into(),
-        }
+        Self { name, verdict: Verdict::Fail, found: found.into(), advice: advice.into() }
     }
 }
 

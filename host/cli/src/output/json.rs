@@ -69,9 +69,6 @@ mod tests {
     fn text_inside_strings_is_left_alone() {
         let json = Json::parse("{ \"a b\" : [1.0, { }, \"{\\\" ,\"] }").expect("JSON");
         assert_eq!(compact(&json), "{\"a b\":[1.0,{},\"{\\\" ,\"]}");
-        assert_eq!(
-            Indented(&json).to_string(),
-            "{\n  \"a b\": [\n    1.0,\n    {},\n    \"{\\\" ,\"\n  ]\n}"
-        );
+        assert_eq!(Indented(&json).to_string(), "{\n  \"a b\": [\n    1.0,\n    {},\n    \"{\\\" ,\"\n  ]\n}");
     }
 }

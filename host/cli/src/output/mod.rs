@@ -18,16 +18,10 @@ use crate::{
 /// Writes text and a newline to stdout. A reader that has seen enough (`| head`) is not a failure.
 pub fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.write_all(b"\n"))
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(
-            Exit::Failed,
-            "output",
-            format!("failed to write to stdout: {error}"),
-        )),
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, "output", format!("failed to write to stdout: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -60,11 +54,7 @@ pub fn failure(failure: &Failure, json: bool) {
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() && c != '\n' {
-            out.extend(c.escape_default())
-        } else {
-            out.push(c)
-        }
+        if c.is_control() && c != '\n' { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }

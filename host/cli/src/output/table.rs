@@ -15,48 +15,28 @@ impl Table {
     /// A table with a head.
     #[must_use]
     pub fn new(head: &[&str]) -> Self {
-        Self {
-            rows: vec![head.iter().map(|h| (*h).to_owned()).collect()],
-            columns: head.len(),
-        }
+        Self { rows: vec![head.iter().map(|h| (*h).to_owned()).collect()], columns: head.len() }
     }
 
     /// A table without one.
     #[must_use]
     pub fn headless(columns: usize) -> Self {
-        Self {
-            rows: Vec::new(),
-            columns,
-        }
+        Self { rows: Vec::new(), columns }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(
-            cells
-                .iter()
-                .map(|cell| shorten(&plain(cell).replace('\n', " ")))
-                .collect(),
-        );
+        self.rows.push(cells.iter().map(|cell| shorten(&plain(cell).replace('\n', " "))).collect());
     }
 
     /// The text, without a newline at its end.
     #[must_use]
     pub fn render(&self) -> String {
         let width = |column: usize| {
-            self.rows
-                .iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.columns).map(width).collect();
         let line = |row: &Vec<String>| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             cells.join(GAP).trim_end().to_owned()
         };
         self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -79,9 +59,6 @@ mod tests {
         let mut table = Table::new(&["id", "status"]);
         table.row(["order-17".to_owned(), "running".to_owned()]);
         table.row(["ü".to_owned(), "x\ny".to_owned()]);
-        assert_eq!(
-            table.render(),
-            "id        status\norder-17  running\nü         x y"
-        );
+        assert_eq!(table.render(), "id        status\norder-17  running\nü         x y");
     }
 }

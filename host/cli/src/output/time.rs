@@ -23,17 +23,9 @@ pub fn duration(nanos: u64) -> String {
 /// How long ago `at` was by this machine's clock.
 #[must_use]
 pub fn ago(at: Timestamp) -> String {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let past = u64::try_from(now).unwrap_or(u64::MAX).saturating_sub(at.0);
-    format!(
-        "{} ago",
-        duration(past / 1_000_000_000 * 1_000_000_000)
-            .replace("0 us", "0 s")
-            .replace(".00 s", " s")
-    )
+    format!("{} ago", duration(past / 1_000_000_000 * 1_000_000_000).replace("0 us", "0 s").replace(".00 s", " s"))
 }
 
 /// `812 B`, `12.3 KiB`, `4.5 MiB`, `1.2 GiB`.
@@ -51,9 +43,7 @@ pub fn bytes(count: u64) -> String {
 
 /// Reads `500ms`, `30s`, `5m`, `2h`, `1d`, or plain seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("{text:?} is not a duration; write 500ms, 30s, 5m, 2h or 1d");
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -93,15 +83,7 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7_200)));
-        for bad in [
-            "",
-            "s",
-            "-1s",
-            "1.5s",
-            "1y",
-            "99999999999999999999",
-            "18446744073709551615d",
-        ] {
+        for bad in ["", "s", "-1s", "1.5s", "1y", "99999999999999999999", "18446744073709551615d"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }

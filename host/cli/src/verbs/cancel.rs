@@ -16,14 +16,7 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let answer = context.client.post(
-        &context.client.execution(&args.id, &["cancel"]),
-        &reason::body(&args.reason)?,
-    )?;
-    output::line(if context.global.json {
-        &answer
-    } else {
-        "asked to cancel"
-    })?;
+    let answer = context.client.post(&context.client.execution(&args.id, &["cancel"]), &reason::body(&args.reason)?)?;
+    output::line(if context.global.json { &answer } else { "asked to cancel" })?;
     Ok(Exit::Ok)
 }

@@ -2,10 +2,7 @@
 //!
 //! Activities go first: a workflow that starts at once finds them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use relive_activity::{Grants, Manifest};
 use serde::Serialize;
@@ -38,25 +35,13 @@ struct Answers {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    if args.path.is_dir()
-        || args
-            .path
-            .extension()
-            .is_some_and(|extension| extension == "toml")
-    {
+    if args.path.is_dir() || args.path.extension().is_some_and(|extension| extension == "toml") {
         if args.name.is_some() {
-            return Err(Failure::usage(
-                "--name goes with a .wasm file; a relive.toml names its workflows itself",
-            ));
+            return Err(Failure::usage("--name goes with a .wasm file; a relive.toml names its workflows itself"));
         }
         return manifest(&args.path, context);
     }
-    let answer = workflow(
-        &read(&args.path)?,
-        args.name.as_deref(),
-        &args.path,
-        context,
-    )?;
+    let answer = workflow(&read(&args.path)?, args.name.as_deref(), &args.path, context)?;
     if context.global.json {
         output::line(&answer)?;
     }
@@ -64,68 +49,42 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn manifest(path: &Path, context: &Context) -> Result<Exit, Failure> {
-    let refused = |e: relive_activity::ManifestError| {
-        Failure::new(Exit::Usage, "invalid-manifest", e.to_string())
-    };
+    let refused = |e: relive_activity::ManifestError| Failure::new(Exit::Usage, "invalid-manifest", e.to_string());
     let manifest = Manifest::load(path).map_err(refused)?;
     manifest.check_files().map_err(refused)?;
     let mut answers = Answers::default();
     for entry in &manifest.activities {
         let component = read(&entry.component)?;
         let grants = absolute(&entry.grants)?;
-        let route = context
-            .client
-            .namespace("activities")
-            .query("name", &entry.name)
-            .query("grants", grants);
+        let route = context.client.namespace("activities").query("name", &entry.name).query("grants", grants);
         let what = format!(
             "deploying activity {} ({}); the host checks and compiles it",
             entry.name,
             bytes(component.len() as u64)
         );
-        let answer = while_doing(&what, context.global.json, || {
-            context.client.upload(&route, &component)
-        })?;
+        let answer = while_doing(&what, context.global.json, || context.client.upload(&route, &component))?;
         if !context.global.json {
             output::line(&format!("activity {}", entry.name))?;
         }
         answers.activities.push(decode(&answer)?);
     }
-    for (path, names) in by_component(&manifest) {
-        // A component of several workflows is deployed under their own names.
-        let name = if let [name] = names.as_slice() {
-            Some(*name)
-        } else {
-            None
-        };
-        answers
-            .workflows
-            .push(decode(&workflow(&read(path)?, name, path, context)?)?);
+    for entry in &manifest.workflows {
+        let component = read(&entry.component)?;
+        answers.workflows.push(decode(&workflow(&component, Some(&entry.name), &entry.component, context)?)?);
     }
     if context.global.json {
         output::line(
-            &serde_json::to_string(&answers)
-                .map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
+            &serde_json::to_string(&answers).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
         )?;
     }
     Ok(Exit::Ok)
 }
 
-fn workflow(
-    component: &[u8],
-    name: Option<&str>,
-    path: &Path,
-    context: &Context,
-) -> Result<String, Failure> {
+fn workflow(component: &[u8], name: Option<&str>, path: &Path, context: &Context) -> Result<String, Failure> {
     let route = context.client.namespace("workflows").query_if("name", name);
-    let what = format!(
-        "deploying {} ({}); the host checks and compiles it",
-        path.display(),
-        bytes(component.len() as u64)
-    );
-    let answer = while_doing(&what, context.global.json, || {
-        context.client.upload(&route, component)
-    })?;
+    let what =
+        format!("deploying {} ({}); the host checks and compiles it", path.display(), bytes(component.len() as u64));
+    let answer = while_doing(&what, context.global.json, || context.client.upload(&route, component))?;
     if !context.global.json {
         let deployed: Deployed = decode(&answer)?;
         for workflow in &deployed.workflows {
@@ -140,18 +99,6 @@ fn workflow(
     Ok(answer)
 }
 
-/// The components that hold workflows, each with the names that the manifest gives.
-fn by_component(manifest: &Manifest) -> BTreeMap<&Path, Vec<&str>> {
-    let mut components: BTreeMap<&Path, Vec<&str>> = BTreeMap::new();
-    for entry in &manifest.workflows {
-        components
-            .entry(&entry.component)
-            .or_default()
-            .push(&entry.name);
-    }
-    components
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|e| unreadable(&path.display().to_string(), &e))
 }
@@ -163,12 +110,8 @@ fn absolute(grants: &Grants) -> Result<String, Failure> {
         directory.host = std::fs::canonicalize(&directory.host)
             .map_err(|e| unreadable(&directory.host.display().to_string(), &e))?;
     }
-    let json = grants.to_json().map_err(|e| {
-        Failure::new(
-            Exit::Usage,
-            "invalid-manifest",
-            format!("a granted path cannot be sent: {e}"),
-        )
-    })?;
+    let json = grants
+        .to_json()
+        .map_err(|e| Failure::new(Exit::Usage, "invalid-manifest", format!("a granted path cannot be sent: {e}")))?;
     Ok(json.to_string())
 }

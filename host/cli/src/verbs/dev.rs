@@ -12,21 +12,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The data directory; made if it is not there
-    #[arg(
-        long,
-        alias = "data-dir",
-        env = "RELIVE_DATA",
-        default_value = ".relive",
-        value_name = "DIR"
-    )]
+    #[arg(long, alias = "data-dir", env = "RELIVE_DATA", default_value = ".relive", value_name = "DIR")]
     pub data: PathBuf,
     /// The address to listen on; loopback alone. Port 0 takes a free one
-    #[arg(
-        long,
-        env = "RELIVE_LISTEN",
-        default_value = "127.0.0.1:7474",
-        value_name = "ADDRESS:PORT"
-    )]
+    #[arg(long, env = "RELIVE_LISTEN", default_value = "127.0.0.1:7474", value_name = "ADDRESS:PORT")]
     pub listen: String,
     /// Events that a history may have; for new runs
     #[arg(long, env = "RELIVE_MAX_EVENTS", value_parser = clap::value_parser!(u64).range(100..=relive_core::limits::MAX_EVENT_ID), value_name = "N")]

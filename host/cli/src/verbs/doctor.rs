@@ -14,13 +14,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The data directory to check
-    #[arg(
-        long,
-        alias = "data-dir",
-        env = "RELIVE_DATA",
-        default_value = ".relive",
-        value_name = "DIR"
-    )]
+    #[arg(long, alias = "data-dir", env = "RELIVE_DATA", default_value = ".relive", value_name = "DIR")]
     data: PathBuf,
 }
 
@@ -30,33 +24,19 @@ struct Report {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let report = Report {
-        checks: doctor::all(&args.data, &context.client),
-    };
-    let failed = report
-        .checks
-        .iter()
-        .any(|check| check.verdict == Verdict::Fail);
+    let report = Report { checks: doctor::all(&args.data, &context.client) };
+    let failed = report.checks.iter().any(|check| check.verdict == Verdict::Fail);
     if context.global.json {
         output::line(
-            &serde_json::to_string(&report)
-                .map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
+            &serde_json::to_string(&report).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
         )?;
     } else {
         let mut table = Table::headless(3);
         for check in &report.checks {
-            table.row([
-                check.verdict.name().to_owned(),
-                check.name.to_owned(),
-                check.found.clone(),
-            ]);
+            table.row([check.verdict.name().to_owned(), check.name.to_owned(), check.found.clone()]);
         }
         output::line(&table.render())?;
-        for check in report
-            .checks
-            .iter()
-            .filter(|check| !check.advice.is_empty())
-        {
+        for check in report.checks.iter().filter(|check| !check.advice.is_empty()) {
             output::line(&format!("{}: {}", check.name, check.advice))?;
         }
     }

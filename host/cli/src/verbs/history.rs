@@ -37,22 +37,12 @@ struct Whole<'a> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let client = &context.client;
-    let first = client
-        .execution(&args.id, &["history"])
-        .query("from", args.from)
-        .query("limit", PAGE);
+    let first = client.execution(&args.id, &["history"]).query("from", args.from).query("limit", PAGE);
     let mut page: HistoryPage = decode(&client.get(&first)?)?;
     let (workflow_id, run_id) = (page.workflow_id.clone(), page.run_id.clone());
-    let mut whole = Whole {
-        workflow_id: &workflow_id,
-        run_id: &run_id,
-        events: Vec::new(),
-        fingerprint: String::new(),
-    };
-    let mut timeline = Timeline {
-        compact: args.compact,
-        begin: None,
-    };
+    let mut whole =
+        Whole { workflow_id: &workflow_id, run_id: &run_id, events: Vec::new(), fingerprint: String::new() };
+    let mut timeline = Timeline { compact: args.compact, begin: None };
     loop {
         whole.fingerprint = std::mem::take(&mut page.fingerprint);
         if context.global.json {
@@ -63,19 +53,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         let Some(next) = page.next else { break };
         // The same run to the end, also if another was started meanwhile.
         page = decode(
-            &client.get(
-                &client
-                    .run(&args.id, &["history"], &run_id)
-                    .query("from", next)
-                    .query("limit", PAGE),
-            )?,
+            &client.get(&client.run(&args.id, &["history"], &run_id).query("from", next).query("limit", PAGE))?,
         )?;
     }
     if context.global.json {
-        output::line(
-            &serde_json::to_string(&whole)
-                .map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
-        )?;
+        output::line(&serde_json::to_string(&whole).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?)?;
     } else if !whole.fingerprint.is_empty() {
         output::line(&format!("fingerprint {}", whole.fingerprint))?;
     }
@@ -100,14 +82,8 @@ impl Timeline {
                 format!("{:>5}", event.event_id),
                 format!("+{}", duration(event.timestamp.since(begin))),
                 event.event_type.clone(),
-                event
-                    .command_no
-                    .map_or_else(String::new, |no| format!("#{no}")),
-                if self.compact {
-                    String::new()
-                } else {
-                    describe(&event.event_type, &event.attributes)
-                },
+                event.command_no.map_or_else(String::new, |no| format!("#{no}")),
+                if self.compact { String::new() } else { describe(&event.event_type, &event.attributes) },
             ]);
         }
         output::line(&table.render())
@@ -134,20 +110,11 @@ fn describe(event_type: &str, a: &Attributes) -> String {
             Some(last) => format!("{}{attempt}; before that: {last}", text(&a.timeout)),
             None => format!("{}{attempt}", text(&a.timeout)),
         },
-        "TaskRetryScheduled" => format!(
-            "{}, again at {}",
-            failure(&attempt),
-            a.next_at.unwrap_or_default()
-        ),
+        "TaskRetryScheduled" => format!("{}, again at {}", failure(&attempt), a.next_at.unwrap_or_default()),
         "ExecutionContinuedAsNew" => format!("run {} {}", text(&a.new_run_id), json(&a.input)),
         "TimerCreated" => duration(a.duration.unwrap_or_default()),
         "TimerCanceled" | "TaskCancelRequested" => format!("of #{}", a.target.unwrap_or_default()),
-        "SignalReceived" => format!(
-            "{} {} (message {})",
-            text(&a.channel),
-            json(&a.payload),
-            text(&a.message_id)
-        ),
+        "SignalReceived" => format!("{} {} (message {})", text(&a.channel), json(&a.payload), text(&a.message_id)),
         "VersionRecorded" => format!("{} = {}", text(&a.change_id), a.version.unwrap_or_default()),
         _ if a.failure.is_some() => failure(&attempt),
         _ => text(&a.reason),

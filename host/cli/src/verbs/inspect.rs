@@ -20,14 +20,10 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let bytes =
-        std::fs::read(&args.file).map_err(|e| unreadable(&args.file.display().to_string(), &e))?;
+    let bytes = std::fs::read(&args.file).map_err(|e| unreadable(&args.file.display().to_string(), &e))?;
     let route = context.client.namespace("components/inspect");
-    let answer = while_doing(
-        "the host checks and compiles it",
-        context.global.json,
-        || context.client.upload(&route, &bytes),
-    )?;
+    let answer =
+        while_doing("the host checks and compiles it", context.global.json, || context.client.upload(&route, &bytes))?;
     if context.global.json {
         output::line(&answer)?;
     } else {

@@ -30,8 +30,7 @@ pub struct Args {
 }
 
 fn status(name: &str) -> Result<Status, String> {
-    Status::from_name(name)
-        .ok_or_else(|| format!("there are {}", Status::ALL.map(Status::name).join(", ")))
+    Status::from_name(name).ok_or_else(|| format!("there are {}", Status::ALL.map(Status::name).join(", ")))
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -65,9 +64,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             status,
             execution.events.to_string(),
             ago(execution.started_at),
-            execution
-                .closed_at
-                .map_or_else(String::new, |at| duration(at.since(execution.started_at))),
+            execution.closed_at.map_or_else(String::new, |at| duration(at.since(execution.started_at))),
         ]);
     }
     output::line(&table.render())?;

@@ -29,39 +29,23 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut whole = Whole { lines: Vec::new() };
     let mut after = 0;
     loop {
-        let route = context
-            .client
-            .execution(&args.id, &["logs"])
-            .query("after", after)
-            .query("limit", PAGE);
+        let route = context.client.execution(&args.id, &["logs"]).query("after", after).query("limit", PAGE);
         let mut page: LogsPage = decode(&context.client.get(&route)?)?;
         if context.global.json {
             whole.lines.append(&mut page.lines);
         } else {
-            page.lines
-                .iter()
-                .try_for_each(|raw| print(&decode::<LogLine>(raw.get())?))?;
+            page.lines.iter().try_for_each(|raw| print(&decode::<LogLine>(raw.get())?))?;
         }
         let Some(next) = page.next else { break };
         after = next;
     }
     if context.global.json {
-        output::line(
-            &serde_json::to_string(&whole)
-                .map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
-        )?;
+        output::line(&serde_json::to_string(&whole).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?)?;
     }
     Ok(Exit::Ok)
 }
 
 fn print(line: &LogLine) -> Result<(), Failure> {
-    let fields: String = line
-        .fields
-        .iter()
-        .map(|(name, value)| format!(" {name}={}", compact(value)))
-        .collect();
-    output::line(&plain(&format!(
-        "{} {:<5} {}{fields}",
-        line.at, line.level, line.message
-    )))
+    let fields: String = line.fields.iter().map(|(name, value)| format!(" {name}={}", compact(value))).collect();
+    output::line(&plain(&format!("{} {:<5} {}{fields}", line.at, line.level, line.message)))
 }

@@ -26,24 +26,13 @@ pub struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let wasm = match &args.wasm {
-        Some(path) => {
-            std::fs::read(path).map_err(|e| unreadable(&path.display().to_string(), &e))?
-        }
+        Some(path) => std::fs::read(path).map_err(|e| unreadable(&path.display().to_string(), &e))?,
         None => Vec::new(),
     };
-    let route = context
-        .client
-        .execution(&args.id, &["replay"])
-        .query_if("to", args.to);
-    let answer = while_doing("reliving", context.global.json, || {
-        context.client.upload(&route, &wasm)
-    })?;
+    let route = context.client.execution(&args.id, &["replay"]).query_if("to", args.to);
+    let answer = while_doing("reliving", context.global.json, || context.client.upload(&route, &wasm))?;
     let replay: Replay = decode(&answer)?;
-    let exit = if replay.agrees {
-        Exit::Ok
-    } else {
-        Exit::Findings
-    };
+    let exit = if replay.agrees { Exit::Ok } else { Exit::Findings };
     if context.global.json {
         output::line(&answer)?;
         return Ok(exit);
@@ -63,19 +52,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         output::line("code and history agree")?;
     }
     if let Some(divergence) = &replay.divergence {
-        let event = divergence
-            .event_id
-            .map_or_else(String::new, |id| format!(" (event {id})"));
+        let event = divergence.event_id.map_or_else(String::new, |id| format!(" (event {id})"));
         output::line(&format!(
             "they diverge at command {}{event}, after event {}:",
             divergence.command_no, divergence.after_event
         ))?;
         output::line(&format!("  history holds  {}", plain(&divergence.history)))?;
         output::line(&format!("  the code asks  {}", plain(&divergence.code)))?;
-        output::line(&format!(
-            "  they agree up to command {}",
-            divergence.last_agreed
-        ))?;
+        output::line(&format!("  they agree up to command {}", divergence.last_agreed))?;
     }
     if let Some(fault) = &replay.fault {
         output::line(&format!("the guest did not come through: {}", plain(fault)))?;

@@ -28,9 +28,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let (answer, view) = if args.wait {
         wait::for_result(context, &args.id, args.timeout)?
     } else {
-        let answer = context
-            .client
-            .get(&context.client.execution(&args.id, &["result"]))?;
+        let answer = context.client.get(&context.client.execution(&args.id, &["result"]))?;
         let view: ResultView = decode(&answer)?;
         (answer, view)
     };

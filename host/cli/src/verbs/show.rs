@@ -15,9 +15,7 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let answer = context
-        .client
-        .get(&context.client.execution(&args.id, &[]))?;
+    let answer = context.client.get(&context.client.execution(&args.id, &[]))?;
     if context.global.json {
         output::line(&answer)?;
         return Ok(Exit::Ok);
@@ -28,10 +26,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         output::line(&format!("\n{}", steps(&detail.steps).render()))?;
     }
     if let Some(report) = &detail.block_report {
-        output::line(&format!(
-            "\nblocked, and in need of you:\n{}",
-            plain(report)
-        ))?;
+        output::line(&format!("\nblocked, and in need of you:\n{}", plain(report)))?;
         output::line(&format!(
             "what to do: deploy fixed code or remove the cause, then `relive unblock {}`",
             plain(&args.id)
@@ -45,10 +40,7 @@ fn head(detail: &Detail) -> Table {
     let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
     row("execution", detail.workflow_id.clone());
     row("run", detail.run_id.clone());
-    row(
-        "workflow",
-        format!("{} ({})", detail.workflow, short(&detail.digest)),
-    );
+    row("workflow", format!("{} ({})", detail.workflow, short(&detail.digest)));
     row(
         "status",
         match &detail.blocked {
@@ -58,31 +50,14 @@ fn head(detail: &Detail) -> Table {
     );
     row("started", detail.started_at.to_string());
     if let Some(closed) = detail.closed_at {
-        row(
-            "closed",
-            format!(
-                "{closed}, after {}",
-                duration(closed.since(detail.started_at))
-            ),
-        );
+        row("closed", format!("{closed}, after {}", duration(closed.since(detail.started_at))));
     }
-    row(
-        "history",
-        format!(
-            "{} events, {} commands, {}",
-            detail.events,
-            detail.commands,
-            bytes(detail.history_bytes)
-        ),
-    );
+    row("history", format!("{} events, {} commands, {}", detail.events, detail.commands, bytes(detail.history_bytes)));
     for waits_for in &detail.waits_for {
         row("waits for", waits_for.clone());
     }
     if detail.crashes > 0 {
-        row(
-            "crashes",
-            format!("the host died {} times while it ran", detail.crashes),
-        );
+        row("crashes", format!("the host died {} times while it ran", detail.crashes));
     }
     if let Some(correlation) = &detail.correlation_id {
         row("correlation", correlation.clone());
@@ -93,9 +68,7 @@ fn head(detail: &Detail) -> Table {
 
 /// The steps of a run, as `state` shows them as well.
 pub fn steps(steps: &[Step]) -> Table {
-    let mut table = Table::new(&[
-        "STEP", "KIND", "NAME", "STATE", "ATTEMPTS", "EVENTS", "CAME TO",
-    ]);
+    let mut table = Table::new(&["STEP", "KIND", "NAME", "STATE", "ATTEMPTS", "EVENTS", "CAME TO"]);
     for step in steps {
         let came_to = match (&step.output, &step.failure, step.deadline) {
             (Some(output), _, _) => compact(output),
@@ -108,15 +81,9 @@ pub fn steps(steps: &[Step]) -> Table {
             step.kind.clone(),
             step.name.clone(),
             step.state.clone(),
-            if step.attempts == 0 {
-                String::new()
-            } else {
-                step.attempts.to_string()
-            },
-            step.resolved_event.map_or_else(
-                || step.scheduled_event.to_string(),
-                |at| format!("{}-{at}", step.scheduled_event),
-            ),
+            if step.attempts == 0 { String::new() } else { step.attempts.to_string() },
+            step.resolved_event
+                .map_or_else(|| step.scheduled_event.to_string(), |at| format!("{}-{at}", step.scheduled_event)),
             came_to,
         ]);
     }

@@ -34,24 +34,13 @@ struct Body<'a> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let input = args.input.read()?;
-    let body = Body {
-        input: &input,
-        message_id: args.message_id.as_deref(),
-    };
+    let body = Body { input: &input, message_id: args.message_id.as_deref() };
     let body = serde_json::to_string(&body).map_err(|e| Failure::usage(e.to_string()))?;
-    let answer = context.client.post(
-        &context
-            .client
-            .execution(&args.id, &["signals", &args.channel]),
-        &body,
-    )?;
+    let answer = context.client.post(&context.client.execution(&args.id, &["signals", &args.channel]), &body)?;
     if context.global.json {
         output::line(&answer)?;
     } else {
-        output::line(&format!(
-            "recorded as message {}",
-            decode::<Sent>(&answer)?.message_id
-        ))?;
+        output::line(&format!("recorded as message {}", decode::<Sent>(&answer)?.message_id))?;
     }
     Ok(Exit::Ok)
 }

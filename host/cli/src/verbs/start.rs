@@ -54,9 +54,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         correlation_id: args.correlation_id.as_deref(),
     };
     let body = serde_json::to_string(&body).map_err(|e| Failure::usage(e.to_string()))?;
-    let answer = context
-        .client
-        .post(&context.client.namespace("executions"), &body)?;
+    let answer = context.client.post(&context.client.namespace("executions"), &body)?;
     let started: Started = decode(&answer)?;
     let id = &started.workflow_id;
     if args.wait {

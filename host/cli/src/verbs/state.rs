@@ -19,41 +19,25 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let answer = context.client.get(
-        &context
-            .client
-            .execution(&args.id, &["state"])
-            .query_if("at", args.at),
-    )?;
+    let answer = context.client.get(&context.client.execution(&args.id, &["state"]).query_if("at", args.at))?;
     if context.global.json {
         output::line(&answer)?;
         return Ok(Exit::Ok);
     }
     let state: State = decode(&answer)?;
-    output::line(&format!(
-        "after event {} of run {}, at {}",
-        state.at, state.run_id, state.now
-    ))?;
+    output::line(&format!("after event {} of run {}, at {}", state.at, state.run_id, state.now))?;
     if let Some(outcome) = &state.outcome {
         output::line(&plain(&format!("it {outcome}")))?;
     }
     section("steps", &steps(&state.steps), state.steps.is_empty())?;
     let mut table = Table::new(&["PROMISE", "KIND", "NAME"]);
     for open in &state.open_promises {
-        table.row([
-            open.promise.to_string(),
-            open.kind.clone(),
-            open.name.clone(),
-        ]);
+        table.row([open.promise.to_string(), open.kind.clone(), open.name.clone()]);
     }
     section("open promises", &table, state.open_promises.is_empty())?;
     let mut table = Table::new(&["CHANNEL", "MESSAGE", "EVENT"]);
     for unread in &state.unread_messages {
-        table.row([
-            unread.channel.clone(),
-            unread.message_id.clone(),
-            unread.event_id.to_string(),
-        ]);
+        table.row([unread.channel.clone(), unread.message_id.clone(), unread.event_id.to_string()]);
     }
     section("unread messages", &table, state.unread_messages.is_empty())?;
     let mut table = Table::new(&["KEY", "VALUE"]);
@@ -65,9 +49,5 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn section(title: &str, table: &Table, empty: bool) -> Result<(), Failure> {
-    if empty {
-        Ok(())
-    } else {
-        output::line(&format!("\n{title}\n{}", table.render()))
-    }
+    if empty { Ok(()) } else { output::line(&format!("\n{title}\n{}", table.render())) }
 }

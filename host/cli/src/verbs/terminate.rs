@@ -16,14 +16,8 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let answer = context.client.post(
-        &context.client.execution(&args.id, &["terminate"]),
-        &reason::body(&args.reason)?,
-    )?;
-    output::line(if context.global.json {
-        &answer
-    } else {
-        "terminated"
-    })?;
+    let answer =
+        context.client.post(&context.client.execution(&args.id, &["terminate"]), &reason::body(&args.reason)?)?;
+    output::line(if context.global.json { &answer } else { "terminated" })?;
     Ok(Exit::Ok)
 }

@@ -16,14 +16,8 @@ pub struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let answer = context.client.post(
-        &context.client.execution(&args.id, &["unblock"]),
-        &reason::body(&args.reason)?,
-    )?;
-    output::line(if context.global.json {
-        &answer
-    } else {
-        "unblocked"
-    })?;
+    let answer =
+        context.client.post(&context.client.execution(&args.id, &["unblock"]), &reason::body(&args.reason)?)?;
+    output::line(if context.global.json { &answer } else { "unblocked" })?;
     Ok(Exit::Ok)
 }

@@ -24,15 +24,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Some(id) => context.client.execution(id, &["verify"]),
         None => context.client.namespace("verify"),
     };
-    let answer = while_doing("checking histories", context.global.json, || {
-        context.client.post(&route, "")
-    })?;
+    let answer = while_doing("checking histories", context.global.json, || context.client.post(&route, ""))?;
     let report: Verify = decode(&answer)?;
-    let exit = if report.findings.is_empty() {
-        Exit::Ok
-    } else {
-        Exit::Findings
-    };
+    let exit = if report.findings.is_empty() { Exit::Ok } else { Exit::Findings };
     if context.global.json {
         output::line(&answer)?;
         return Ok(exit);

@@ -38,28 +38,13 @@ struct Deployed<'a> {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let client = &context.client;
-    let versions = client.get(
-        &client
-            .namespace("workflows")
-            .query_if("workflow", args.workflow.as_deref()),
-    )?;
+    let versions = client.get(&client.namespace("workflows").query_if("workflow", args.workflow.as_deref()))?;
     let activities = client.get(&client.namespace("activities"))?;
     if context.global.json {
-        let understood =
-            |e: serde_json::Error| Failure::new(Exit::Failed, "not-understood", e.to_string());
-        let workflows = serde_json::from_str::<Workflows<'_>>(&versions)
-            .map_err(understood)?
-            .workflows;
-        let activities = serde_json::from_str::<Deployed<'_>>(&activities)
-            .map_err(understood)?
-            .activities;
-        output::line(
-            &serde_json::to_string(&Both {
-                workflows,
-                activities,
-            })
-            .map_err(understood)?,
-        )?;
+        let understood = |e: serde_json::Error| Failure::new(Exit::Failed, "not-understood", e.to_string());
+        let workflows = serde_json::from_str::<Workflows<'_>>(&versions).map_err(understood)?.workflows;
+        let activities = serde_json::from_str::<Deployed<'_>>(&activities).map_err(understood)?.activities;
+        output::line(&serde_json::to_string(&Both { workflows, activities }).map_err(understood)?)?;
         return Ok(Exit::Ok);
     }
     let versions: Versions = decode(&versions)?;
@@ -79,12 +64,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if args.workflow.is_none() && !activities.activities.is_empty() {
         let mut table = Table::new(&["ACTIVITY", "DIGEST", "GRANTS", "DEPLOYED"]);
         for row in &activities.activities {
-            table.row([
-                row.name.clone(),
-                short(&row.digest).to_owned(),
-                compact(&row.grants),
-                ago(row.deployed_at),
-            ]);
+            table.row([row.name.clone(), short(&row.digest).to_owned(), compact(&row.grants), ago(row.deployed_at)]);
         }
         output::line(&format!("\n{}", table.render()))?;
     }

@@ -58,11 +58,7 @@ pub const MAX_QUOTED_BYTES: usize = 200;
 
 /// Cuts text taken from an upload down to [`MAX_QUOTED_BYTES`], control characters made visible.
 pub(crate) fn quote(text: &str) -> String {
-    let mut quoted: String = text
-        .chars()
-        .flat_map(char::escape_debug)
-        .take(MAX_QUOTED_BYTES)
-        .collect();
+    let mut quoted: String = text.chars().flat_map(char::escape_debug).take(MAX_QUOTED_BYTES).collect();
     if quoted.len() >= MAX_QUOTED_BYTES {
         quoted.push_str("...");
     }

@@ -30,12 +30,8 @@ const REACTOR: &str = "relive:workflow/reactor";
 const HANDLER: &str = "relive:activity/handler";
 /// Our interfaces that workflows may import.
 const WORKFLOW_IMPORTS: &[&str] = &["relive:workflow/durable", "relive:workflow/types"];
-const OUR_INTERFACES: &[&str] = &[
-    "relive:workflow/durable",
-    "relive:workflow/types",
-    "relive:workflow/reactor",
-    "relive:activity/handler",
-];
+const OUR_INTERFACES: &[&str] =
+    &["relive:workflow/durable", "relive:workflow/types", "relive:workflow/reactor", "relive:activity/handler"];
 const KNOWN: &str = "relive:workflow/durable, types and reactor, relive:activity/handler";
 
 const NO_WASI: &str = "workflows see nothing of WASI in this version of the host; take time and randomness from the \
@@ -48,10 +44,7 @@ const EXPORT_ONLY: &str = "it is an interface that components export, not one th
 /// Finds out the kind of a component and refuses imports that it may not have.
 pub fn check(structure: &Structure) -> Result<ComponentKind, AdmissionError> {
     let exports = |interface: &str| {
-        structure
-            .exports
-            .iter()
-            .any(|e| e.strip_prefix(interface).and_then(|v| v.strip_prefix('@')) == Some(VERSION))
+        structure.exports.iter().any(|e| e.strip_prefix(interface).and_then(|v| v.strip_prefix('@')) == Some(VERSION))
     };
     let kind = match (exports(REACTOR), exports(HANDLER)) {
         (true, true) => return Err(AdmissionError::Ambiguous),
@@ -66,57 +59,30 @@ pub fn check(structure: &Structure) -> Result<ComponentKind, AdmissionError> {
         return Ok(kind);
     }
     for export in &structure.exports {
-        if let Some((interface, _)) = export.split_once('@') {
-            if interface == REACTOR || interface == HANDLER {
-                return Err(AdmissionError::UnknownInterfaceVersion {
-                    interface: quote(export),
-                    known: VERSION,
-                });
-            }
+        let interface = export.split_once('@').map(|(interface, _)| interface);
+        if interface.is_some_and(|i| i == REACTOR || i == HANDLER) {
+            return Err(AdmissionError::UnknownInterfaceVersion { interface: quote(export), known: VERSION });
         }
     }
-    let listed = structure
-        .exports
-        .iter()
-        .take(5)
-        .map(|e| format!("`{}`", quote(e)))
-        .collect::<Vec<_>>()
-        .join(", ");
-    let exports = if listed.is_empty() {
-        "nothing".to_owned()
-    } else {
-        listed
-    };
+    let listed = structure.exports.iter().take(5).map(|e| format!("`{}`", quote(e))).collect::<Vec<_>>().join(", ");
+    let exports = if listed.is_empty() { "nothing".to_owned() } else { listed };
     Err(AdmissionError::NoWorkflow { exports })
 }
 
 /// With an unknown kind, what either kind may import passes: the missing export is the better message then.
 fn check_import(import: &str, kind: Option<ComponentKind>) -> Result<(), AdmissionError> {
-    let refused = |reason| {
-        Err(AdmissionError::ImportRefused {
-            import: quote(import),
-            reason,
-        })
-    };
+    let refused = |reason| Err(AdmissionError::ImportRefused { import: quote(import), reason });
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
     if interface.starts_with("relive:") {
         if !OUR_INTERFACES.contains(&interface) {
-            return Err(AdmissionError::UnknownInterface {
-                interface: quote(import),
-                known: KNOWN,
-            });
+            return Err(AdmissionError::UnknownInterface { interface: quote(import), known: KNOWN });
         }
         if version != VERSION {
-            return Err(AdmissionError::UnknownInterfaceVersion {
-                interface: quote(import),
-                known: VERSION,
-            });
+            return Err(AdmissionError::UnknownInterfaceVersion { interface: quote(import), known: VERSION });
         }
         return match kind {
             Some(ComponentKind::Activity) if interface.starts_with("relive:activity/") => Ok(()),
-            Some(ComponentKind::Activity) => {
-                refused("it is for workflows; activities cannot issue durable calls")
-            }
+            Some(ComponentKind::Activity) => refused("it is for workflows; activities cannot issue durable calls"),
             _ if WORKFLOW_IMPORTS.contains(&interface) => Ok(()),
             _ => refused(EXPORT_ONLY),
         };

@@ -7,9 +7,8 @@
 use std::collections::HashMap;
 
 use wasmparser::{
-    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind,
-    ComponentOuterAliasKind, ComponentType, Encoding, FunctionBody, GlobalType, Instance, Operator,
-    Parser, Payload, TypeRef, ValType, WasmFeatures,
+    CanonicalFunction, CanonicalOption, ComponentAlias, ComponentExternalKind, ComponentOuterAliasKind, ComponentType,
+    Encoding, FunctionBody, GlobalType, Instance, Operator, Parser, Payload, TypeRef, ValType, WasmFeatures,
 };
 
 /// What a module has that lives between two calls.
@@ -93,14 +92,8 @@ impl Survey {
         if !global.mutable {
             return Ok(());
         }
-        if !matches!(
-            global.content_type,
-            ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64
-        ) {
-            return Err(format!(
-                "a core module has a mutable global of type {}",
-                global.content_type
-            ));
+        if !matches!(global.content_type, ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64) {
+            return Err(format!("a core module has a mutable global of type {}", global.content_type));
         }
         if let Some(module) = self.modules.last_mut() {
             module.mutable_globals += 1;
@@ -115,9 +108,7 @@ impl Survey {
             }
             Payload::InstanceSection(r) => {
                 for instance in r {
-                    if let Instance::Instantiate { module_index, .. } =
-                        instance.map_err(|e| e.to_string())?
-                    {
+                    if let Instance::Instantiate { module_index, .. } = instance.map_err(|e| e.to_string())? {
                         *self.instantiated.entry(module_index).or_default() += 1;
                     }
                 }
@@ -150,18 +141,10 @@ impl Survey {
         }
         let memories: usize = self.modules.iter().map(|m| m.memories).sum();
         if memories != 1 {
-            return Err(format!(
-                "the component has {memories} linear memories; an image holds exactly one"
-            ));
+            return Err(format!("the component has {memories} linear memories; an image holds exactly one"));
         }
-        if let Some(index) = self
-            .modules
-            .iter()
-            .position(|m| m.memories == 0 && m.mutable_globals > 0)
-        {
-            return Err(format!(
-                "core module {index} has mutable globals but is not the one with the memory"
-            ));
+        if let Some(index) = self.modules.iter().position(|m| m.memories == 0 && m.mutable_globals > 0) {
+            return Err(format!("core module {index} has mutable globals but is not the one with the memory"));
         }
         Ok(self.modules.iter().map(|m| m.mutable_globals).sum())
     }
@@ -177,25 +160,14 @@ fn check_memory(memory: &wasmparser::MemoryType) -> Found<()> {
 fn check_alias(alias: &ComponentAlias<'_>) -> Found<()> {
     let of_module = matches!(
         alias,
-        ComponentAlias::InstanceExport {
-            kind: ComponentExternalKind::Module,
-            ..
-        } | ComponentAlias::Outer {
-            kind: ComponentOuterAliasKind::CoreModule,
-            ..
-        }
+        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
+            | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. }
     );
-    if of_module {
-        Err("a core module is passed between components".into())
-    } else {
-        Ok(())
-    }
+    if of_module { Err("a core module is passed between components".into()) } else { Ok(()) }
 }
 
 fn check_canonical(function: &CanonicalFunction) -> Found<()> {
-    let (CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. }) =
-        function
-    else {
+    let (CanonicalFunction::Lift { options, .. } | CanonicalFunction::Lower { options, .. }) = function else {
         return Err("the component uses resources or asynchronous functions".into());
     };
     let plain = |option: &CanonicalOption| {
@@ -224,10 +196,7 @@ fn check_body(body: &FunctionBody<'_>) -> Found<()> {
             Operator::MemoryInit { .. } => "memory.init",
             _ => continue,
         };
-        return Err(format!(
-            "the code at byte {} uses {name}",
-            body.range().start
-        ));
+        return Err(format!("the code at byte {} uses {name}", body.range().start));
     }
     Ok(())
 }

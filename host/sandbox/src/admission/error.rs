@@ -14,25 +14,14 @@ pub enum AdmissionError {
     )]
     NotWasm { found: String },
 
-    #[error(
-        "read the upload: it ends in the middle, at byte {offset} ({message}); upload the whole file"
-    )]
+    #[error("read the upload: it ends in the middle, at byte {offset} ({message}); upload the whole file")]
     Truncated { offset: usize, message: String },
 
-    #[error(
-        "validate the upload: {message} (at byte {offset}); rebuild it with a toolchain named in the guide"
-    )]
+    #[error("validate the upload: {message} (at byte {offset}); rebuild it with a toolchain named in the guide")]
     Invalid { offset: usize, message: String },
 
-    #[error(
-        "accept the upload: {what} {found}, at most {limit} are allowed; make the component smaller"
-    )]
-    LimitExceeded {
-        code: &'static str,
-        what: &'static str,
-        found: u64,
-        limit: u64,
-    },
+    #[error("accept the upload: {what} {found}, at most {limit} are allowed; make the component smaller")]
+    LimitExceeded { code: &'static str, what: &'static str, found: u64, limit: u64 },
 
     #[error(
         "make a component of the core module: it carries no component metadata (no `component-type` section); \
@@ -46,31 +35,20 @@ pub enum AdmissionError {
     )]
     Preview1Module,
 
-    #[error(
-        "make a component of the core module: {message}; build it against this host's wit/ directory"
-    )]
+    #[error("make a component of the core module: {message}; build it against this host's wit/ directory")]
     Encode { message: String },
 
     #[error("accept the import `{import}`: {reason}")]
-    ImportRefused {
-        import: String,
-        reason: &'static str,
-    },
+    ImportRefused { import: String, reason: &'static str },
 
     #[error(
         "accept `{interface}`: this host speaks version {known} of it; \
          rebuild the component against that version, or update the host"
     )]
-    UnknownInterfaceVersion {
-        interface: String,
-        known: &'static str,
-    },
+    UnknownInterfaceVersion { interface: String, known: &'static str },
 
     #[error("accept `{interface}`: this host has no such interface; known are {known}")]
-    UnknownInterface {
-        interface: String,
-        known: &'static str,
-    },
+    UnknownInterface { interface: String, known: &'static str },
 
     #[error(
         "find a workflow in the component: it exports neither `relive:workflow/reactor@0.1.0` \
@@ -78,22 +56,16 @@ pub enum AdmissionError {
     )]
     NoWorkflow { exports: String },
 
-    #[error(
-        "tell what the component is: it exports both a workflow and an activity handler; build them apart"
-    )]
+    #[error("tell what the component is: it exports both a workflow and an activity handler; build them apart")]
     Ambiguous,
 
-    #[error(
-        "match the component with the contract: {message}; rebuild it against this host's wit/ directory"
-    )]
+    #[error("match the component with the contract: {message}; rebuild it against this host's wit/ directory")]
     ContractMismatch { message: String },
 
     #[error("{0}; make the component smaller or simpler")]
     Compile(#[from] CompileError),
 
-    #[error(
-        "load the native code: {message}; remove the file from the cache directory and try again"
-    )]
+    #[error("load the native code: {message}; remove the file from the cache directory and try again")]
     Load { message: String },
 
     #[error("instantiate the component: {0}")]
@@ -105,16 +77,11 @@ pub enum AdmissionError {
     #[error("use the component's description: {message}")]
     Description { message: String },
 
-    #[error(
-        "take the bytes for {expected}: their digest is {found}; they were exchanged or damaged in the store"
-    )]
+    #[error("take the bytes for {expected}: their digest is {found}; they were exchanged or damaged in the store")]
     DigestMismatch { expected: String, found: String },
 
     #[error("use the component: it is {found}, not {expected}")]
-    WrongKind {
-        expected: &'static str,
-        found: &'static str,
-    },
+    WrongKind { expected: &'static str, found: &'static str },
 }
 
 impl AdmissionError {
@@ -141,18 +108,14 @@ impl AdmissionError {
             Self::Compile(CompileError::Io(_)) => "compile-unavailable",
             Self::Load { .. } => "native-code-unloadable",
             Self::Instantiate(fault) => match fault {
-                GuestFault::Trap(_) | GuestFault::Diverged | GuestFault::Contract(_) => {
-                    "instantiate-trap"
-                }
+                GuestFault::Trap(_) | GuestFault::Diverged | GuestFault::Contract(_) => "instantiate-trap",
                 GuestFault::OutOfFuel(_) => "instantiate-fuel",
                 GuestFault::OutOfMemory(_) => "instantiate-memory",
                 GuestFault::StackOverflow(_) => "instantiate-stack",
                 GuestFault::Host(_) => "instantiate-failed",
             },
             Self::Describe(fault) => match fault {
-                GuestFault::Trap(_) | GuestFault::Diverged | GuestFault::Contract(_) => {
-                    "describe-trap"
-                }
+                GuestFault::Trap(_) | GuestFault::Diverged | GuestFault::Contract(_) => "describe-trap",
                 GuestFault::OutOfFuel(_) => "describe-fuel",
                 GuestFault::OutOfMemory(_) => "describe-memory",
                 GuestFault::StackOverflow(_) => "describe-stack",

@@ -94,17 +94,11 @@ pub fn check(upload: &[u8], features: WasmFeatures) -> Result<Checked<'_>, Admis
         image: image.map(|_| ()),
         descriptions: Vec::new(),
     };
-    Ok(Checked {
-        component,
-        inspection,
-    })
+    Ok(Checked { component, inspection })
 }
 
 /// The component that an upload is, or that a core module with metadata becomes.
-fn as_component(
-    upload: &[u8],
-    features: WasmFeatures,
-) -> Result<(Cow<'_, [u8]>, Structure), AdmissionError> {
+fn as_component(upload: &[u8], features: WasmFeatures) -> Result<(Cow<'_, [u8]>, Structure), AdmissionError> {
     let structure = scan::scan(upload, features)?;
     if structure.is_component {
         return Ok((Cow::Borrowed(upload), structure));
@@ -113,15 +107,8 @@ fn as_component(
     validate(upload, features)?;
     if !structure.has_metadata {
         let from = &structure.core_import_modules;
-        let preview1 = !from.is_empty()
-            && from
-                .iter()
-                .all(|m| m == "wasi_snapshot_preview1" || m == "wasi_unstable");
-        return Err(if preview1 {
-            AdmissionError::Preview1Module
-        } else {
-            AdmissionError::NoMetadata
-        });
+        let preview1 = !from.is_empty() && from.iter().all(|m| m == "wasi_snapshot_preview1" || m == "wasi_unstable");
+        return Err(if preview1 { AdmissionError::Preview1Module } else { AdmissionError::NoMetadata });
     }
     let component = wit::componentize(upload)?;
     let structure = scan::scan(&component, features)?;

@@ -42,21 +42,10 @@ struct Counts {
 }
 
 /// Adds to a count and holds it against its cap.
-fn add(
-    sum: &mut u64,
-    more: u64,
-    limit: u64,
-    what: &'static str,
-    code: &'static str,
-) -> Result<(), AdmissionError> {
+fn add(sum: &mut u64, more: u64, limit: u64, what: &'static str, code: &'static str) -> Result<(), AdmissionError> {
     *sum = sum.saturating_add(more);
     if *sum > limit {
-        return Err(AdmissionError::LimitExceeded {
-            code,
-            what,
-            found: *sum,
-            limit,
-        });
+        return Err(AdmissionError::LimitExceeded { code, what, found: *sum, limit });
     }
     Ok(())
 }
@@ -76,22 +65,10 @@ pub fn scan(bytes: &[u8], features: WasmFeatures) -> Result<Structure, Admission
             Payload::Version { encoding, .. } => {
                 open.push(*encoding);
                 let depth = open.len() as u64;
-                add(
-                    &mut 0,
-                    depth,
-                    caps::MAX_NESTING as u64,
-                    "its depth of nesting is",
-                    "nested-too-deep",
-                )?;
+                add(&mut 0, depth, caps::MAX_NESTING as u64, "its depth of nesting is", "nested-too-deep")?;
                 if *encoding == Encoding::Module {
                     let what = "the number of its core modules is";
-                    add(
-                        &mut structure.core_modules,
-                        1,
-                        caps::MAX_CORE_MODULES,
-                        what,
-                        "too-many-modules",
-                    )?;
+                    add(&mut structure.core_modules, 1, caps::MAX_CORE_MODULES, what, "too-many-modules")?;
                 } else if depth == 1 {
                     structure.is_component = true;
                 }
@@ -114,10 +91,7 @@ fn check_magic(bytes: &[u8]) -> Result<(), AdmissionError> {
         return Ok(());
     }
     if !bytes.is_empty() && MAGIC.starts_with(bytes) {
-        return Err(AdmissionError::Truncated {
-            offset: bytes.len(),
-            message: "not even the header is there".into(),
-        });
+        return Err(AdmissionError::Truncated { offset: bytes.len(), message: "not even the header is there".into() });
     }
     let found = match bytes.get(..bytes.len().min(8)) {
         None | Some([]) => "nothing (it is empty)".to_owned(),
@@ -162,141 +136,68 @@ impl Structure {
         match payload {
             Payload::FunctionSection(r) => {
                 let what = "the number of its functions is";
-                add(
-                    &mut self.functions,
-                    r.count().into(),
-                    caps::MAX_FUNCTIONS,
-                    what,
-                    "too-many-functions",
-                )
+                add(&mut self.functions, r.count().into(), caps::MAX_FUNCTIONS, what, "too-many-functions")
             }
             Payload::CodeSectionStart { count, .. } => {
                 let what = "the number of its function bodies is";
-                add(
-                    &mut 0,
-                    (*count).into(),
-                    caps::MAX_FUNCTIONS,
-                    what,
-                    "too-many-functions",
-                )
+                add(&mut 0, (*count).into(), caps::MAX_FUNCTIONS, what, "too-many-functions")
             }
             Payload::CodeSectionEntry(body) => {
                 let size = body.range().len() as u64;
                 let what = "the size in bytes of one of its functions is";
-                add(
-                    &mut 0,
-                    size,
-                    caps::MAX_FUNCTION_BYTES,
-                    what,
-                    "function-too-large",
-                )
+                add(&mut 0, size, caps::MAX_FUNCTION_BYTES, what, "function-too-large")
             }
             Payload::TableSection(r) => self.table_section(r),
             Payload::MemorySection(r) => self.memory_section(r),
             Payload::GlobalSection(r) => {
                 let what = "the number of its globals is";
-                add(
-                    &mut self.counts.globals,
-                    r.count().into(),
-                    caps::MAX_GLOBALS,
-                    what,
-                    "too-many-globals",
-                )
+                add(&mut self.counts.globals, r.count().into(), caps::MAX_GLOBALS, what, "too-many-globals")
             }
             Payload::ElementSection(r) => {
                 let what = "the number of its element segments is";
                 let limit = caps::MAX_ELEMENT_SEGMENTS;
-                add(
-                    &mut self.counts.elements,
-                    r.count().into(),
-                    limit,
-                    what,
-                    "too-many-element-segments",
-                )
+                add(&mut self.counts.elements, r.count().into(), limit, what, "too-many-element-segments")
             }
             Payload::DataSection(r) => {
                 let what = "the number of its data segments is";
                 let limit = caps::MAX_DATA_SEGMENTS;
-                add(
-                    &mut self.counts.data,
-                    r.count().into(),
-                    limit,
-                    what,
-                    "too-many-data-segments",
-                )
+                add(&mut self.counts.data, r.count().into(), limit, what, "too-many-data-segments")
             }
             _ => Ok(()),
         }
     }
 
     fn core_items(&mut self, count: u32, what: &'static str) -> Result<(), AdmissionError> {
-        add(
-            &mut self.counts.core_items,
-            count.into(),
-            caps::MAX_CORE_ITEMS,
-            what,
-            "too-many-items",
-        )
+        add(&mut self.counts.core_items, count.into(), caps::MAX_CORE_ITEMS, what, "too-many-items")
     }
 
     fn core_import(&mut self, import: wasmparser::Import<'_>) -> Result<(), AdmissionError> {
         let kept = &mut self.core_import_modules;
         let is_function = matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_));
-        if is_function
-            && kept.len() < MAX_KEPT_CORE_IMPORTS
-            && kept.last().is_none_or(|last| last != import.module)
-        {
+        if is_function && kept.len() < MAX_KEPT_CORE_IMPORTS && kept.last().is_none_or(|last| last != import.module) {
             kept.push(caps::quote(import.module));
         }
         Ok(())
     }
 
-    fn table_section(
-        &mut self,
-        tables: &wasmparser::TableSectionReader<'_>,
-    ) -> Result<(), AdmissionError> {
+    fn table_section(&mut self, tables: &wasmparser::TableSectionReader<'_>) -> Result<(), AdmissionError> {
         let what = "the number of its tables is";
-        add(
-            &mut self.tables,
-            tables.count().into(),
-            caps::MAX_TABLES,
-            what,
-            "too-many-tables",
-        )?;
+        add(&mut self.tables, tables.count().into(), caps::MAX_TABLES, what, "too-many-tables")?;
         for table in tables.clone() {
             let table = table.map_err(|e| parse_error(&e))?;
             let what = "the number of elements that one of its tables begins with is";
-            add(
-                &mut 0,
-                table.ty.initial,
-                caps::MAX_TABLE_ELEMENTS,
-                what,
-                "table-too-large",
-            )?;
+            add(&mut 0, table.ty.initial, caps::MAX_TABLE_ELEMENTS, what, "table-too-large")?;
         }
         Ok(())
     }
 
-    fn memory_section(
-        &mut self,
-        memories: &wasmparser::MemorySectionReader<'_>,
-    ) -> Result<(), AdmissionError> {
+    fn memory_section(&mut self, memories: &wasmparser::MemorySectionReader<'_>) -> Result<(), AdmissionError> {
         let what = "the number of its memories is";
-        add(
-            &mut self.memories,
-            memories.count().into(),
-            caps::MAX_MEMORIES,
-            what,
-            "too-many-memories",
-        )?;
+        add(&mut self.memories, memories.count().into(), caps::MAX_MEMORIES, what, "too-many-memories")?;
         for memory in memories.clone() {
             let memory = memory.map_err(|e| parse_error(&e))?;
-            let page = 1_u64
-                .checked_shl(memory.page_size_log2.unwrap_or(16))
-                .unwrap_or(u64::MAX);
-            self.initial_memory = self
-                .initial_memory
-                .saturating_add(memory.initial.saturating_mul(page));
+            let page = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16)).unwrap_or(u64::MAX);
+            self.initial_memory = self.initial_memory.saturating_add(memory.initial.saturating_mul(page));
         }
         Ok(())
     }
@@ -315,27 +216,19 @@ impl Structure {
         };
         let what = "the number of its component types, aliases, functions, imports and exports is";
         let limit = caps::MAX_COMPONENT_ITEMS;
-        add(
-            &mut self.counts.component_items,
-            count.into(),
-            limit,
-            what,
-            "too-many-items",
-        )?;
+        add(&mut self.counts.component_items, count.into(), limit, what, "too-many-items")?;
         if depth != 1 {
             return Ok(());
         }
         match payload {
             Payload::ComponentImportSection(r) => {
                 for import in r.clone() {
-                    self.imports
-                        .push(import.map_err(|e| parse_error(&e))?.name.name.to_owned());
+                    self.imports.push(import.map_err(|e| parse_error(&e))?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(r) => {
                 for export in r.clone() {
-                    self.exports
-                        .push(export.map_err(|e| parse_error(&e))?.name.name.to_owned());
+                    self.exports.push(export.map_err(|e| parse_error(&e))?.name.name.to_owned());
                 }
             }
             _ => {}
@@ -345,12 +238,6 @@ impl Structure {
 
     fn instances(&mut self, count: u32) -> Result<(), AdmissionError> {
         let what = "the number of instances that it makes is";
-        add(
-            &mut self.counts.instances,
-            count.into(),
-            caps::MAX_INSTANCES,
-            what,
-            "too-many-instances",
-        )
+        add(&mut self.counts.instances, count.into(), caps::MAX_INSTANCES, what, "too-many-instances")
     }
 }

@@ -11,8 +11,7 @@ use super::caps::{MAX_WIT_BYTES, quote};
 use super::error::AdmissionError;
 
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("the component's types confuse the toolchain".into()))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err("the component's types confuse the toolchain".into()))
 }
 
 /// Makes a component of a core module that carries component metadata.
@@ -24,9 +23,7 @@ pub(super) fn componentize(module: &[u8]) -> Result<Vec<u8>, AdmissionError> {
             .and_then(|encoder| encoder.encode())
             .map_err(|e| format!("{e:#}"))
     })
-    .map_err(|message| AdmissionError::Encode {
-        message: quote(&message),
-    })
+    .map_err(|message| AdmissionError::Encode { message: quote(&message) })
 }
 
 /// The component's world and all that it names, as text. Where it cannot be printed, a comment says why: what runs is
@@ -36,16 +33,9 @@ pub(super) fn wit_text(component: &[u8]) -> String {
         let decoded = wit_component::decode(component).map_err(|e| format!("{e:#}"))?;
         let main = decoded.package();
         let resolve = decoded.resolve();
-        let others: Vec<_> = resolve
-            .packages
-            .iter()
-            .map(|(id, _)| id)
-            .filter(|id| *id != main)
-            .collect();
+        let others: Vec<_> = resolve.packages.iter().map(|(id, _)| id).filter(|id| *id != main).collect();
         let mut printer = WitPrinter::default();
-        printer
-            .print(resolve, main, &others)
-            .map_err(|e| format!("{e:#}"))?;
+        printer.print(resolve, main, &others).map_err(|e| format!("{e:#}"))?;
         Ok(printer.output.to_string())
     });
     match printed {

@@ -83,6 +83,7 @@ impl Script {
         let start = ExecutionStarted {
             execution: self.execution.clone(),
             workflow: "order".into(),
+            export: "order".into(),
             digest: Digest::of(b"code"),
             input: json("{\"a\":1}"),
             seed: [7; 32],

@@ -7,6 +7,8 @@
     (func $set_scheme (param i32 i32 i32 i32 i32) (result i32)))
   (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-authority"
     (func $set_authority (param i32 i32 i32 i32) (result i32)))
+  (import "wasi:http/types@0.2.0" "[method]outgoing-request.set-path-with-query"
+    (func $set_path (param i32 i32 i32 i32) (result i32)))
   (import "wasi:http/outgoing-handler@0.2.0" "handle" (func $handle (param i32 i32 i32 i32)))
   (import "wasi:http/types@0.2.0" "[method]future-incoming-response.subscribe" (func $subscribe (param i32) (result i32)))
   (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))
@@ -16,6 +18,7 @@
   (memory (export "memory") 4)
   (global $bump (mut i32) (i32.const 65536))
   (data (i32.const 512) "http")
+  (data (i32.const 520) "/")
   ;;NAMES
 
   (func (export "cabi_realloc") (param i32 i32 i32) (param $new i32) (result i32)
@@ -56,6 +59,7 @@
     (if (call $set_scheme (local.get $request) (i32.const 1) (i32.const 0) (i32.const 0) (i32.const 0)) (then unreachable))
     (if (call $set_authority (local.get $request) (i32.const 1)
           (i32.add (local.get $input) (i32.const 1)) (i32.sub (local.get $length) (i32.const 2))) (then unreachable))
+    (if (call $set_path (local.get $request) (i32.const 1) (i32.const 520) (i32.const 1)) (then unreachable))
     (call $handle (local.get $request) (i32.const 0) (i32.const 0) (i32.const 256))
     (if (i32.load8_u (i32.const 256)) (then (return (call $fail (i32.load8_u (i32.const 264))))))
     (local.set $future (i32.load (i32.const 264)))

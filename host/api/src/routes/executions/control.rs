@@ -39,10 +39,7 @@ pub async fn cancel(
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
     engine.cancel(target, reason(body).await?).await?;
-    Ok(Json(Recorded {
-        workflow_id,
-        action: "cancel",
-    }))
+    Ok(Json(Recorded { workflow_id, action: "cancel" }))
 }
 
 pub async fn terminate(
@@ -52,10 +49,7 @@ pub async fn terminate(
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
     engine.terminate(target, reason(body).await?).await?;
-    Ok(Json(Recorded {
-        workflow_id,
-        action: "terminate",
-    }))
+    Ok(Json(Recorded { workflow_id, action: "terminate" }))
 }
 
 pub async fn unblock(
@@ -65,8 +59,5 @@ pub async fn unblock(
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
     engine.unblock(target, reason(body).await?).await?;
-    Ok(Json(Recorded {
-        workflow_id,
-        action: "unblock",
-    }))
+    Ok(Json(Recorded { workflow_id, action: "unblock" }))
 }

@@ -26,9 +26,5 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Json<HistoryPage>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    Ok(Json(
-        engine
-            .history(target, query.from.unwrap_or(1), limit)
-            .await?,
-    ))
+    Ok(Json(engine.history(target, query.from.unwrap_or(1), limit).await?))
 }

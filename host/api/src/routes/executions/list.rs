@@ -32,11 +32,7 @@ pub async fn list(
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<ExecutionPage>, Problem> {
-    let workflow_id = query
-        .workflow_id
-        .as_deref()
-        .map(WorkflowId::new)
-        .transpose();
+    let workflow_id = query.workflow_id.as_deref().map(WorkflowId::new).transpose();
     let filter = ListFilter {
         namespace,
         workflow: query.workflow,
@@ -50,9 +46,6 @@ pub async fn list(
 fn status(name: &str) -> Result<Status, Problem> {
     Status::from_name(name).ok_or_else(|| {
         let known = Status::ALL.map(Status::name).join(", ");
-        Problem::invalid(
-            "invalid-query",
-            format!("there is no status {name:?}; there are {known}"),
-        )
+        Problem::invalid("invalid-query", format!("there is no status {name:?}; there are {known}"))
     })
 }

@@ -62,13 +62,6 @@ pub async fn logs(
 ) -> Result<Json<LogsPage>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let lines = engine.logs(target, query.after.unwrap_or(0), limit).await?;
-    let next = if lines.len() == limit {
-        lines.last().map(|(number, _)| *number)
-    } else {
-        None
-    };
-    Ok(Json(LogsPage {
-        lines: lines.into_iter().map(Line::from).collect(),
-        next,
-    }))
+    let next = if lines.len() == limit { lines.last().map(|(number, _)| *number) } else { None };
+    Ok(Json(LogsPage { lines: lines.into_iter().map(Line::from).collect(), next }))
 }

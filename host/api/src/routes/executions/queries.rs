@@ -14,13 +14,8 @@ pub struct Values {
     values: Vec<QueryView>,
 }
 
-pub async fn all(
-    State(engine): State<Engine>,
-    ExecutionPath(target): ExecutionPath,
-) -> Result<Json<Values>, Problem> {
-    Ok(Json(Values {
-        values: engine.queries(target).await?,
-    }))
+pub async fn all(State(engine): State<Engine>, ExecutionPath(target): ExecutionPath) -> Result<Json<Values>, Problem> {
+    Ok(Json(Values { values: engine.queries(target).await? }))
 }
 
 pub async fn one(

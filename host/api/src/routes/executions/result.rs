@@ -27,9 +27,7 @@ pub async fn result(
     Query(query): Query<ResultQuery>,
     connection: Option<Extension<Connection>>,
 ) -> Result<Json<ResultView>, Problem> {
-    let wait = query
-        .wait_ms
-        .map(|ms| Duration::from_millis(ms.min(MAX_WAIT_MS)));
+    let wait = query.wait_ms.map(|ms| Duration::from_millis(ms.min(MAX_WAIT_MS)));
     Ok(Json(outcome(&engine, target, wait, connection).await?))
 }
 

@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
-    extract::{
-        ExecutionPath, Param, Query, header, parse_or_default, read_small, take_json, whole_json,
-    },
+    extract::{ExecutionPath, Param, Query, header, parse_or_default, read_small, take_json, whole_json},
     problem::Problem,
 };
 
@@ -51,13 +49,6 @@ pub async fn signal(
         let body: SignalBody<'_> = parse_or_default(&bytes)?;
         (take_json(body.input, "input")?, body.message_id.or(key))
     };
-    let message_id = engine
-        .signal(SignalRequest {
-            target,
-            channel,
-            message_id,
-            input,
-        })
-        .await?;
+    let message_id = engine.signal(SignalRequest { target, channel, message_id, input }).await?;
     Ok(Json(Sent { message_id }))
 }

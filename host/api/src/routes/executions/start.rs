@@ -54,10 +54,7 @@ pub async fn start(
         workflow: body.workflow,
         workflow_id: body.workflow_id,
         input: take_json(body.input, "input")?,
-        correlation_id: Some(
-            body.correlation_id
-                .unwrap_or_else(|| correlation.as_str().to_owned()),
-        ),
+        correlation_id: Some(body.correlation_id.unwrap_or_else(|| correlation.as_str().to_owned())),
     };
     let started = engine.start_execution(request).await?;
     let Some(wait_ms) = query.wait_ms else {
@@ -69,12 +66,8 @@ pub async fn start(
 }
 
 fn of(namespace: Namespace, started: &Started) -> Result<Target, Problem> {
-    let workflow_id = WorkflowId::new(&started.workflow_id)
-        .map_err(|e| Problem::invalid("invalid-name", e.to_string()))?;
+    let workflow_id =
+        WorkflowId::new(&started.workflow_id).map_err(|e| Problem::invalid("invalid-name", e.to_string()))?;
     let run_id: RunId = started.run_id;
-    Ok(Target {
-        namespace,
-        workflow_id,
-        run_id: Some(run_id),
-    })
+    Ok(Target { namespace, workflow_id, run_id: Some(run_id) })
 }

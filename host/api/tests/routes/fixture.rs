@@ -1,0 +1,179 @@
+//! A router over an engine with the store in memory. The "components" are texts: `echo` is a workflow that returns its
+//! input, `listen` one that returns the first message of the channel `go`.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, header},
+};
+use relive_core::{
+    Digest, Error, ErrorKind, Json, Timestamp,
+    cursor::Cursor,
+    guest::{Guest, GuestEvent, GuestFault, GuestState, Outcome},
+    ports::{ActivityRunner, ActivityTask, AttemptResult, Clock},
+};
+use relive_engine::{Admitted, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly};
+use relive_store::MemoryStore;
+use tower::ServiceExt;
+
+pub struct Api(Router);
+
+pub struct Reply {
+    pub status: u16,
+    pub body: String,
+    pub correlation: String,
+    pub allow: String,
+    media_type: String,
+}
+
+impl Api {
+    pub fn new() -> Self {
+        let store = Arc::new(MemoryStore::default());
+        let parts = EngineParts {
+            store: store.clone(),
+            catalog: store,
+            guests: Arc::new(Scripts),
+            activities: Arc::new(NoActivities),
+            activity_host: Arc::new(NativeOnly),
+            clock: Arc::new(SystemClock),
+            epoch: 1,
+            clean: true,
+            marks: None,
+            commits: Arc::new(|| 0),
+        };
+        let engine = Engine::start(parts, EngineConfig::default(), tokio::runtime::Handle::current()).expect("an engine");
+        Self(relive_api::router(engine))
+    }
+
+    pub async fn deploy(&self, script: &str) {
+        self.post("/v1/namespaces/default/workflows", script).await.expect(201);
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.call(Method::GET, path, "", &[]).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Reply {
+        self.call(Method::DELETE, path, "", &[]).await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Reply {
+        self.call(Method::POST, path, body, &[]).await
+    }
+
+    pub async fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+        self.call(Method::POST, path, body, headers).await
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        let response = self.0.clone().oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let body = to_bytes(body, usize::MAX).await.expect("a body");
+        Reply {
+            status: parts.status.as_u16(),
+            body: String::from_utf8(body.to_vec()).expect("text"),
+            correlation: header("x-correlation-id"),
+            allow: header(header::ALLOW.as_str()),
+            media_type: header(header::CONTENT_TYPE.as_str()),
+        }
+    }
+}
+
+impl Reply {
+    pub fn expect(&self, status: u16) {
+        assert_eq!(self.status, status, "{}", self.body);
+    }
+
+    /// The reply is a problem with its code, a sentence and the correlation id.
+    pub fn problem(&self, status: u16, code: &str) {
+        self.expect(status);
+        assert_eq!(self.media_type, "application/problem+json");
+        let problem: serde_json::Value = serde_json::from_str(&self.body).expect("a document");
+        assert_eq!(problem["code"], code, "{}", self.body);
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["correlation_id"], self.correlation);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{}", self.body);
+        assert_eq!(problem["type"], format!("urn:relive:problem:{code}"));
+    }
+}
+
+/// Makes guests of texts.
+struct Scripts;
+
+const SCRIPTS: [&str; 2] = ["echo", "listen"];
+
+impl GuestFactory for Scripts {
+    fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
+        assert_ne!(bytes, b"panic", "asked to");
+        let Some(name) = SCRIPTS.iter().find(|name| name.as_bytes() == bytes) else {
+            return Err(Error::new(ErrorKind::Validation, "not-wasm", "failed to read the upload as a script"));
+        };
+        let described = Described { name: (*name).to_owned(), summary: None, input_schema: None, output_schema: None };
+        Ok(Admitted { digest: Digest::of(bytes), inspection: Json::null(), workflows: vec![described] })
+    }
+
+    fn instantiate(&self, _: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        Ok(Box::new(Script { cursor }))
+    }
+
+    fn instantiate_bytes(&self, _: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        Ok(Box::new(Script { cursor }))
+    }
+}
+
+struct Script {
+    cursor: Cursor,
+}
+
+impl Guest for Script {
+    fn start(&mut self, workflow: &str, input: &Json) -> Result<GuestState, GuestFault> {
+        if workflow == "echo" {
+            return Ok(GuestState::Done(Outcome::Completed(input.clone())));
+        }
+        match self.cursor.next_message("go") {
+            Ok(Ok(_)) => Ok(GuestState::Waiting),
+            other => Err(GuestFault::Contract(format!("{other:?}"))),
+        }
+    }
+
+    fn resume(&mut self, event: GuestEvent) -> Result<GuestState, GuestFault> {
+        Ok(match event {
+            GuestEvent::Resolved { outcome: Ok(message), .. } => GuestState::Done(Outcome::Completed(message)),
+            GuestEvent::Resolved { outcome: Err(failure), .. } => GuestState::Done(Outcome::Failed(failure)),
+            GuestEvent::CancelRequested => GuestState::Waiting,
+        })
+    }
+
+    fn cursor(&mut self) -> &mut Cursor {
+        &mut self.cursor
+    }
+
+    fn memory_bytes(&self) -> usize {
+        0
+    }
+}
+
+struct NoActivities;
+
+impl ActivityRunner for NoActivities {
+    fn run(&self, _: ActivityTask) -> futures_util::future::BoxFuture<'static, AttemptResult> {
+        Box::pin(std::future::pending())
+    }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+        Timestamp(u64::try_from(since.as_nanos()).expect("a time"))
+    }
+}

@@ -1,0 +1,170 @@
+//! An engine in the test's own process: scripted guests, native activities, any store.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use relive_core::{
+    Digest, Error, Failure, FailureKind, Json, Namespace, WorkflowId,
+    cursor::Cursor,
+    guest::{Guest, GuestFault},
+    ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, HistoryStore},
+};
+use relive_engine::{
+    Admitted, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly, SignalRequest,
+    StartRequest, Target, views::ResultView,
+};
+
+use crate::model::{ModelGuest, Op};
+
+/// Makes scripted guests; every component is one.
+pub struct ModelGuests;
+
+impl GuestFactory for ModelGuests {
+    fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
+        let described =
+            Described { name: "model".to_owned(), summary: None, input_schema: None, output_schema: None };
+        Ok(Admitted { digest: Digest::of(bytes), inspection: Json::null(), workflows: vec![described] })
+    }
+
+    fn instantiate(&self, _digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        Ok(Box::new(ModelGuest::new(cursor)))
+    }
+
+    fn instantiate_bytes(&self, _bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        Ok(Box::new(ModelGuest::new(cursor)))
+    }
+}
+
+/// Activities by name: `echo` gives its input, `fail` fails for good, `flaky` fails until attempt 3, `hang` never
+/// ends. Counts the attempts of each idempotency key.
+#[derive(Default)]
+pub struct Sink {
+    attempts: Mutex<HashMap<String, u32>>,
+}
+
+impl Sink {
+    /// Attempts made under each idempotency key.
+    pub fn attempts(&self) -> HashMap<String, u32> {
+        self.attempts.lock().expect("no panic under the lock").clone()
+    }
+}
+
+impl ActivityRunner for Sink {
+    fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
+        *self.attempts.lock().expect("no panic under the lock").entry(task.idempotency_key()).or_default() += 1;
+        Box::pin(async move {
+            match &*task.name {
+                "fail" => Err(Failure::new(FailureKind::Application, "broken", "as told").permanent()),
+                "flaky" if task.attempt < 3 => Err(Failure::new(FailureKind::Application, "flaky", "not yet")),
+                "hang" => std::future::pending().await,
+                _ => Ok(task.input),
+            }
+        })
+    }
+}
+
+/// A store with its catalog.
+pub trait Store: HistoryStore + Catalog + 'static {}
+impl<T: HistoryStore + Catalog + 'static> Store for T {}
+
+/// An engine over `store` with scripted guests, and what tests ask of it.
+pub struct Embedded {
+    pub engine: Engine,
+    pub sink: Arc<Sink>,
+}
+
+impl Embedded {
+    /// Starts an engine. Must be called within a tokio runtime.
+    pub async fn start(store: Arc<impl Store>, clock: Arc<dyn Clock>, epoch: u64, config: EngineConfig) -> Self {
+        let catalog: Arc<dyn Catalog> = store.clone();
+        Self::with(store, catalog, clock, epoch, config).await
+    }
+
+    /// The same with a history store of its own, such as one that fails.
+    pub async fn with(
+        store: Arc<dyn HistoryStore>,
+        catalog: Arc<dyn Catalog>,
+        clock: Arc<dyn Clock>,
+        epoch: u64,
+        config: EngineConfig,
+    ) -> Self {
+        let sink = Arc::new(Sink::default());
+        let parts = EngineParts {
+            store,
+            catalog,
+            guests: Arc::new(ModelGuests),
+            activities: sink.clone(),
+            activity_host: Arc::new(NativeOnly),
+            clock,
+            epoch,
+            clean: epoch == 1,
+            marks: None,
+            commits: Arc::new(|| 0),
+        };
+        let engine = Engine::start(parts, config, tokio::runtime::Handle::current()).expect("an engine");
+        let deploy = DeployRequest { namespace: Namespace::default(), bytes: b"model".to_vec(), name: None };
+        engine.deploy(deploy).await.expect("the model is deployed");
+        Self { engine, sink }
+    }
+
+    /// Names an execution.
+    #[must_use]
+    pub fn target(id: &str) -> Target {
+        Target { namespace: Namespace::default(), workflow_id: WorkflowId::new(id).expect("an id"), run_id: None }
+    }
+
+    pub async fn run(&self, id: &str, program: &[Op]) -> Result<(), Error> {
+        let request = StartRequest {
+            namespace: Namespace::default(),
+            workflow: "model".to_owned(),
+            workflow_id: Some(WorkflowId::new(id).expect("an id")),
+            input: Json::of(&program).expect("a program is JSON"),
+            correlation_id: None,
+        };
+        self.engine.start_execution(request).await.map(|_| ())
+    }
+
+    pub async fn send(&self, id: &str, channel: &str, message_id: &str, input: &str) -> Result<(), Error> {
+        let request = SignalRequest {
+            target: Self::target(id),
+            channel: channel.to_owned(),
+            message_id: Some(message_id.to_owned()),
+            input: Json::parse(input).expect("JSON"),
+        };
+        self.engine.signal(request).await.map(|_| ())
+    }
+
+    /// The end of an execution.
+    ///
+    /// # Panics
+    /// If it does not end within 20 s.
+    pub async fn ended(&self, id: &str) -> ResultView {
+        let view = self.engine.result(Self::target(id), Some(Duration::from_secs(20))).await.expect("a result");
+        assert!(!view.status.is_open(), "{id} did not end: {view:?}");
+        view
+    }
+
+    /// Waits until `condition` holds of the engine.
+    ///
+    /// # Panics
+    /// If it does not within 20 s.
+    pub async fn until<F: Future<Output = bool>>(&self, what: &str, condition: impl Fn() -> F) {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        while !condition().await {
+            assert!(tokio::time::Instant::now() < deadline, "waited in vain for: {what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// # Panics
+    /// If the checker finds anything.
+    pub async fn verify(&self) -> u64 {
+        let report = self.engine.verify(Namespace::default(), None).await.expect("a report");
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+        report.executions
+    }
+}

@@ -1,0 +1,122 @@
+//! A history store that fails on purpose: it loses replies, lets others append in between, and has transient trouble.
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
+
+use relive_core::{
+    Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    codec::StoredEvent,
+    cursor::LogLine,
+    ports::{
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
+        StoreErrorKind, TaskRow, TimerRow,
+    },
+};
+
+/// What happens to an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing of it is done; the store says that it may be tried again.
+    Transient,
+    /// It is committed, and the same item comes a second time, as after a lost reply.
+    Twice,
+    /// An outside writer gets in first, with what `interloper` makes of the row.
+    Interloper,
+}
+
+type Interloper = dyn Fn(&ExecutionRow) -> Option<AppendItem> + Send + Sync;
+
+/// The store. `plan` says for the n-th item (from 1) what happens to it.
+pub struct FaultyStore {
+    inner: Arc<dyn HistoryStore>,
+    plan: Box<dyn Fn(u64) -> Option<Fault> + Send + Sync>,
+    interloper: Box<Interloper>,
+    items: AtomicU64,
+    hit: Mutex<Vec<Fault>>,
+}
+
+impl FaultyStore {
+    pub fn new(
+        inner: Arc<dyn HistoryStore>,
+        plan: impl Fn(u64) -> Option<Fault> + Send + Sync + 'static,
+        interloper: impl Fn(&ExecutionRow) -> Option<AppendItem> + Send + Sync + 'static,
+    ) -> Self {
+        let (items, hit) = Default::default();
+        Self { inner, plan: Box::new(plan), interloper: Box::new(interloper), items, hit }
+    }
+
+    /// The faults that took effect.
+    pub fn hit(&self) -> Vec<Fault> {
+        self.hit.lock().expect("no panic under the lock").clone()
+    }
+
+    fn append_one(&self, item: &AppendItem) -> Result<Appended, AppendError> {
+        let fault = (self.plan)(self.items.fetch_add(1, Ordering::AcqRel) + 1);
+        let inner = |item: &AppendItem| {
+            self.inner.append(std::slice::from_ref(item)).pop().unwrap_or(Err(AppendError::NotFound))
+        };
+        let took_effect = match fault {
+            None => false,
+            Some(Fault::Transient) => {
+                self.hit.lock().expect("no panic under the lock").push(Fault::Transient);
+                return Err(StoreError::new(StoreErrorKind::Transient, "as told").into());
+            }
+            Some(Fault::Twice) => inner(item).is_ok(),
+            Some(Fault::Interloper) => {
+                let row = self.inner.execution(item.run).ok().flatten().filter(|r| r.status.is_open());
+                row.and_then(|row| (self.interloper)(&row)).is_some_and(|other| inner(&other).is_ok())
+            }
+        };
+        if let (true, Some(fault)) = (took_effect, fault) {
+            self.hit.lock().expect("no panic under the lock").push(fault);
+        }
+        inner(item)
+    }
+}
+
+impl HistoryStore for FaultyStore {
+    fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>> {
+        batch.iter().map(|item| self.append_one(item)).collect()
+    }
+    fn allocate_run_key(&self) -> Result<RunKey, StoreError> {
+        self.inner.allocate_run_key()
+    }
+    fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
+        self.inner.stamp_epoch(run, epoch)
+    }
+    fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {
+        self.inner.execution(run)
+    }
+    fn find(&self, ns: &Namespace, id: &WorkflowId, run: Option<RunId>) -> Result<Option<ExecutionRow>, StoreError> {
+        self.inner.find(ns, id, run)
+    }
+    fn list(&self, filter: &ListFilter, before: Option<RunKey>, limit: usize) -> Result<Vec<ExecutionRow>, StoreError> {
+        self.inner.list(filter, before, limit)
+    }
+    fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.inner.read_from(run, from, limit)
+    }
+    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
+        self.inner.needs_wake(after, limit)
+    }
+    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+        self.inner.due_timers(after, until, limit)
+    }
+    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
+        self.inner.open_tasks(after, limit)
+    }
+    fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
+        self.inner.open_work(run)
+    }
+    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
+        self.inner.count_crash(running, now)
+    }
+    fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError> {
+        self.inner.published(run, key)
+    }
+    fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
+        self.inner.logs(run, after, limit)
+    }
+}
