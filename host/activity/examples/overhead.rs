@@ -16,17 +16,12 @@ const CALLS: u32 = 20_000;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let logging = std::env::args().any(|arg| arg == "--subscriber");
     if logging {
-        tracing_subscriber::fmt()
-            .with_env_filter("info")
-            .with_writer(std::io::stderr)
-            .init();
+        tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::stderr).init();
     }
     let echo = |_: NativeTask, input: Json| async move { Ok::<_, Failure>(input) };
     let registry = ActivityRegistry::builder(DispatchLimits::default())
         .native_raw("raw", echo)
-        .native("typed", |_, input: Vec<u64>| async move {
-            Ok::<_, Failure>(input)
-        })
+        .native("typed", |_, input: Vec<u64>| async move { Ok::<_, Failure>(input) })
         .build();
     let execution = ExecutionKey {
         namespace: Namespace::default(),

@@ -38,10 +38,7 @@ pub struct DispatchLimits {
 
 impl Default for DispatchLimits {
     fn default() -> Self {
-        Self {
-            native: MAX_NATIVE_ATTEMPTS,
-            wasm: MAX_WASM_ATTEMPTS,
-        }
+        Self { native: MAX_NATIVE_ATTEMPTS, wasm: MAX_WASM_ATTEMPTS }
     }
 }
 
@@ -60,11 +57,7 @@ where
 
 /// An activity whose attempts are tasks of another runtime. The whole stack goes there, so that a place in the limit
 /// is free once the attempt has really ended, not when its caller has lost interest.
-pub(crate) fn spawned<F, Fut>(
-    limit: &GlobalConcurrencyLimitLayer,
-    runtime: Handle,
-    attempt: F,
-) -> Run
+pub(crate) fn spawned<F, Fut>(limit: &GlobalConcurrencyLimitLayer, runtime: Handle, attempt: F) -> Run
 where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
@@ -79,12 +72,8 @@ where
 fn stack<F, Fut>(
     limit: &GlobalConcurrencyLimitLayer,
     attempt: F,
-) -> impl Service<
-    ActivityTask,
-    Response = Json,
-    Error = Failure,
-    Future = impl Future<Output = AttemptResult> + Send,
-> + Clone
+) -> impl Service<ActivityTask, Response = Json, Error = Failure, Future = impl Future<Output = AttemptResult> + Send>
++ Clone
 + Send
 + Sync
 + 'static
@@ -92,11 +81,7 @@ where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
 {
-    ServiceBuilder::new()
-        .layer(SpanLayer)
-        .layer(limit.clone())
-        .layer(CatchPanicLayer)
-        .service_fn(attempt)
+    ServiceBuilder::new().layer(SpanLayer).layer(limit.clone()).layer(CatchPanicLayer).service_fn(attempt)
 }
 
 /// A task of another runtime that ends with its owner.
@@ -187,9 +172,7 @@ where
     fn call(&mut self, task: ActivityTask) -> Self::Future {
         // The future is dropped after a panic and never polled again: nothing of it is seen half-done, unless the
         // activity shares state, whose poisoning is then its own.
-        AssertUnwindSafe(self.0.call(task))
-            .catch_unwind()
-            .map(settle)
+        AssertUnwindSafe(self.0.call(task)).catch_unwind().map(settle)
     }
 }
 

@@ -45,56 +45,30 @@ pub(crate) fn unknown_activity(task: &ActivityTask) -> Failure {
         "no activity `{name}` in namespace `{namespace}`; deploy a component that exports it, \
          or register it with the host that embeds the engine"
     );
-    Failure {
-        retryable: true,
-        ..Failure::new(FailureKind::Rejected, code::UNKNOWN_ACTIVITY, message)
-    }
+    Failure { retryable: true, ..Failure::new(FailureKind::Rejected, code::UNKNOWN_ACTIVITY, message) }
 }
 
 pub(crate) fn infrastructure(code: &str, message: impl Into<String>) -> Failure {
-    Failure::new(
-        FailureKind::Infrastructure,
-        code,
-        cut(message.into(), MAX_MESSAGE_BYTES),
-    )
+    Failure::new(FailureKind::Infrastructure, code, cut(message.into(), MAX_MESSAGE_BYTES))
 }
 
 pub(crate) fn permanent(code: &str, message: impl Into<String>) -> Failure {
-    Failure::new(
-        FailureKind::Application,
-        code,
-        cut(message.into(), MAX_MESSAGE_BYTES),
-    )
-    .permanent()
+    Failure::new(FailureKind::Application, code, cut(message.into(), MAX_MESSAGE_BYTES)).permanent()
 }
 
 pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Failure {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    infrastructure(
-        code::PANIC,
-        format!(
-            "the activity panicked: {}",
-            text.unwrap_or("without a message")
-        ),
-    )
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    infrastructure(code::PANIC, format!("the activity panicked: {}", text.unwrap_or("without a message")))
 }
 
 /// Refuses a result that no history takes.
 pub(crate) fn bounded(result: Json) -> Result<Json, Failure> {
-    if result.len() <= MAX_RESULT_BYTES {
-        Ok(result)
-    } else {
-        Err(too_large(result.len()))
-    }
+    if result.len() <= MAX_RESULT_BYTES { Ok(result) } else { Err(too_large(result.len())) }
 }
 
 pub(crate) fn too_large(bytes: usize) -> Failure {
-    let message = format!(
-        "the result has {bytes} bytes; at most {MAX_RESULT_BYTES} are allowed: return a reference instead"
-    );
+    let message =
+        format!("the result has {bytes} bytes; at most {MAX_RESULT_BYTES} are allowed: return a reference instead");
     permanent(code::RESULT_TOO_LARGE, message)
 }
 

@@ -59,11 +59,7 @@ pub enum Access {
 #[derive(Debug, thiserror::Error)]
 pub enum GrantError {
     #[error("grant {what}: {found}, at most {limit} are allowed")]
-    TooMany {
-        what: &'static str,
-        found: usize,
-        limit: usize,
-    },
+    TooMany { what: &'static str, found: usize, limit: usize },
     #[error("grant a directory as `{guest}`: {reason}")]
     GuestPath { guest: String, reason: &'static str },
     #[error("grant the variable `{name}`: {reason}")]
@@ -71,10 +67,7 @@ pub enum GrantError {
     #[error("grant HTTP to `{text}`: {reason}")]
     Host { text: String, reason: &'static str },
     #[error("open the granted directory {}: {source}; make it, or correct the grant and deploy again", path.display())]
-    Directory {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Directory { path: PathBuf, source: std::io::Error },
     #[error("read the grants: {0}")]
     Form(String),
 }
@@ -87,19 +80,14 @@ impl Grants {
 
     /// From the catalog, checked.
     pub fn from_json(json: &Json) -> Result<Self, GrantError> {
-        let grants: Self =
-            serde_json::from_str(json.as_str()).map_err(|e| GrantError::Form(e.to_string()))?;
+        let grants: Self = serde_json::from_str(json.as_str()).map_err(|e| GrantError::Form(e.to_string()))?;
         grants.check()?;
         Ok(grants)
     }
 
     /// Whether the grants are within their limits and consistent.
     pub fn check(&self) -> Result<(), GrantError> {
-        let bytes = self
-            .env
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let bytes = self.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         for (what, found, limit) in [
             ("directories", self.directories.len(), MAX_DIRECTORIES),
             ("HTTP hosts", self.http.len(), MAX_HOSTS),
@@ -112,12 +100,7 @@ impl Grants {
         }
         let mut guests = BTreeSet::new();
         for DirGrant { guest, .. } in &self.directories {
-            let refuse = |reason| {
-                Err(GrantError::GuestPath {
-                    guest: guest.clone(),
-                    reason,
-                })
-            };
+            let refuse = |reason| Err(GrantError::GuestPath { guest: guest.clone(), reason });
             if guest.is_empty() || guest.len() > MAX_TEXT_BYTES || guest.contains('\0') {
                 return refuse("a guest's path has 1 to 255 bytes, none of them zero");
             }
@@ -126,16 +109,9 @@ impl Grants {
             }
         }
         for (name, value) in &self.env {
-            let refuse = |reason| {
-                Err(GrantError::Variable {
-                    name: name.clone(),
-                    reason,
-                })
-            };
+            let refuse = |reason| Err(GrantError::Variable { name: name.clone(), reason });
             if name.is_empty() || name.contains(['=', '\0']) {
-                return refuse(
-                    "a variable's name is not empty and holds neither '=' nor a zero byte",
-                );
+                return refuse("a variable's name is not empty and holds neither '=' nor a zero byte");
             }
             if value.contains('\0') {
                 return refuse("a variable's value holds no zero byte");
@@ -195,9 +171,7 @@ impl HostPattern {
     /// Whether a request to the host may be sent.
     #[must_use]
     pub fn admits(&self, scheme: Scheme, host: &str, port: u16) -> bool {
-        self.scheme.is_none_or(|s| s == scheme)
-            && self.port == port
-            && self.host.eq_ignore_ascii_case(host)
+        self.scheme.is_none_or(|s| s == scheme) && self.port == port && self.host.eq_ignore_ascii_case(host)
     }
 }
 
@@ -205,12 +179,7 @@ impl FromStr for HostPattern {
     type Err = GrantError;
 
     fn from_str(text: &str) -> Result<Self, GrantError> {
-        let refuse = |reason| {
-            Err(GrantError::Host {
-                text: text.chars().take(MAX_TEXT_BYTES).collect(),
-                reason,
-            })
-        };
+        let refuse = |reason| Err(GrantError::Host { text: text.chars().take(MAX_TEXT_BYTES).collect(), reason });
         let (scheme, authority) = match text.split_once("://") {
             Some(("http", rest)) => (Some(Scheme::Http), rest),
             Some(("https", rest)) => (Some(Scheme::Https), rest),
@@ -219,10 +188,7 @@ impl FromStr for HostPattern {
         };
         // A colon inside of brackets belongs to an IPv6 address.
         let after_brackets = authority.rfind(']').map_or(0, |i| i + 1);
-        let (host, port) = match authority[after_brackets..]
-            .rfind(':')
-            .map(|i| i + after_brackets)
-        {
+        let (host, port) = match authority[after_brackets..].rfind(':').map(|i| i + after_brackets) {
             Some(at) => (&authority[..at], Some(&authority[at + 1..])),
             None => (authority, None),
         };
@@ -237,18 +203,12 @@ impl FromStr for HostPattern {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
         let known = match bare {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => host
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')),
+            None => host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')),
         };
         if host.is_empty() || host.len() > MAX_TEXT_BYTES || !known {
             return refuse("a host is a name or an address, without path, user or wildcard");
         }
-        Ok(Self {
-            scheme,
-            host: host.to_ascii_lowercase(),
-            port,
-        })
+        Ok(Self { scheme, host: host.to_ascii_lowercase(), port })
     }
 }
 
@@ -269,8 +229,6 @@ impl Serialize for HostPattern {
 
 impl<'de> Deserialize<'de> for HostPattern {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }

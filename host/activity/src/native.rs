@@ -29,26 +29,8 @@ pub struct NativeTask {
 
 impl NativeTask {
     fn split(task: ActivityTask) -> (Self, Json) {
-        let ActivityTask {
-            execution,
-            command_no,
-            name,
-            input,
-            attempt,
-            task_queue,
-            correlation_id,
-        } = task;
-        (
-            Self {
-                execution,
-                command_no,
-                name,
-                attempt,
-                task_queue,
-                correlation_id,
-            },
-            input,
-        )
+        let ActivityTask { execution, command_no, name, input, attempt, task_queue, correlation_id } = task;
+        (Self { execution, command_no, name, attempt, task_queue, correlation_id }, input)
     }
 
     /// The same for all attempts of the step: an effect that is keyed by it happens once.
@@ -78,19 +60,11 @@ where
     E: Into<Failure>,
 {
     let (task, input) = NativeTask::split(task);
-    let input = serde_json::from_str(input.as_str()).map_err(|e| {
-        permanent(
-            code::INVALID_INPUT,
-            format!("read the input of `{}`: {e}", task.name),
-        )
-    })?;
+    let input = serde_json::from_str(input.as_str())
+        .map_err(|e| permanent(code::INVALID_INPUT, format!("read the input of `{}`: {e}", task.name)))?;
     let name = Arc::clone(&task.name);
     let output = function(task, input).await.map_err(Into::into)?;
-    let output = Json::of(&output).map_err(|e| {
-        permanent(
-            code::INVALID_RESULT,
-            format!("write the result of `{name}`: {e}"),
-        )
-    })?;
+    let output =
+        Json::of(&output).map_err(|e| permanent(code::INVALID_RESULT, format!("write the result of `{name}`: {e}")))?;
     bounded(output)
 }

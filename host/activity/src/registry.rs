@@ -34,11 +34,7 @@ struct Native {
 
 impl Native {
     fn of(&self, namespace: &Namespace) -> Option<&Run> {
-        self.by_namespace
-            .iter()
-            .find(|(n, _)| n == namespace)
-            .map(|(_, run)| run)
-            .or(self.everywhere.as_ref())
+        self.by_namespace.iter().find(|(n, _)| n == namespace).map(|(_, run)| run).or(self.everywhere.as_ref())
     }
 }
 
@@ -101,9 +97,7 @@ impl Builder {
         E: Into<Failure> + Send + 'static,
     {
         let function = Arc::new(function);
-        dispatch::in_place(&self.native_limit, move |task| {
-            native::raw::<F, Fut, E>(function.clone(), task)
-        })
+        dispatch::in_place(&self.native_limit, move |task| native::raw::<F, Fut, E>(function.clone(), task))
     }
 
     fn put_native(mut self, namespace: Option<&Namespace>, name: &str, run: Run) -> Self {
@@ -134,13 +128,7 @@ impl Builder {
 
     #[must_use]
     pub fn build(self) -> ActivityRegistry {
-        let Self {
-            limits,
-            native,
-            wasm,
-            catalog,
-            ..
-        } = self;
+        let Self { limits, native, wasm, catalog, .. } = self;
         let deployed = wasm.map(|host| Deployed::new(host, limits.wasm, catalog));
         ActivityRegistry(Arc::new(Inner { native, deployed }))
     }
@@ -159,18 +147,9 @@ impl ActivityRegistry {
     #[must_use]
     pub fn builder(limits: DispatchLimits) -> Builder {
         let bounded = |limit: usize| limit.clamp(1, Semaphore::MAX_PERMITS);
-        let limits = DispatchLimits {
-            native: bounded(limits.native),
-            wasm: bounded(limits.wasm),
-        };
+        let limits = DispatchLimits { native: bounded(limits.native), wasm: bounded(limits.wasm) };
         let native_limit = GlobalConcurrencyLimitLayer::new(limits.native);
-        Builder {
-            limits,
-            native_limit,
-            native: HashMap::new(),
-            wasm: None,
-            catalog: None,
-        }
+        Builder { limits, native_limit, native: HashMap::new(), wasm: None, catalog: None }
     }
 
     /// Deploys an activity: the next attempts run it; those under way end on what they began with. Opens the granted
@@ -184,18 +163,13 @@ impl ActivityRegistry {
     ) -> Result<(), GrantError> {
         match &self.0.deployed {
             Some(deployed) => deployed.put(namespace, name, loaded, grants),
-            None => Err(GrantError::Form(
-                "this host runs no components: build the registry with a wasm host".into(),
-            )),
+            None => Err(GrantError::Form("this host runs no components: build the registry with a wasm host".into())),
         }
     }
 
     /// Forgets a deployed activity, so that the next attempt reads the catalog again. Whether there was one.
     pub fn forget(&self, namespace: &Namespace, name: &str) -> bool {
-        self.0
-            .deployed
-            .as_ref()
-            .is_some_and(|deployed| deployed.forget(namespace, name))
+        self.0.deployed.as_ref().is_some_and(|deployed| deployed.forget(namespace, name))
     }
 
     /// The component behind a deployed activity that is loaded.
@@ -207,21 +181,13 @@ impl ActivityRegistry {
     /// Whether a native activity has the name.
     #[must_use]
     pub fn has_native(&self, namespace: &Namespace, name: &str) -> bool {
-        self.0
-            .native
-            .get(name)
-            .is_some_and(|native| native.of(namespace).is_some())
+        self.0.native.get(name).is_some_and(|native| native.of(namespace).is_some())
     }
 }
 
 impl ActivityRunner for ActivityRegistry {
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
-        if let Some(run) = self
-            .0
-            .native
-            .get(&task.name)
-            .and_then(|native| native.of(&task.execution.namespace))
-        {
+        if let Some(run) = self.0.native.get(&task.name).and_then(|native| native.of(&task.execution.namespace)) {
             return run(task);
         }
         let Some(deployed) = &self.0.deployed else {
@@ -237,10 +203,7 @@ impl ActivityRunner for ActivityRegistry {
                 Ok(None) => Err(unknown_activity(&task)),
                 Err(reason) => {
                     tracing::warn!(name = %task.name, execution = %task.execution, %reason, "failed to load an activity");
-                    Err(infrastructure(
-                        code::UNAVAILABLE,
-                        format!("load the activity `{}`: {reason}", task.name),
-                    ))
+                    Err(infrastructure(code::UNAVAILABLE, format!("load the activity `{}`: {reason}", task.name)))
                 }
             }
         })

@@ -25,12 +25,20 @@ pub struct Cli {
 
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct Global {
     /// The host's address
-    #[arg(long, global = true, env = "RELIVE_SERVER", default_value = DEFAULT_SERVER, value_name = "URL")]
+    #[arg(long, global = true, env = "RELIVE_SERVER", hide_env_values = true, default_value = DEFAULT_SERVER, value_name = "URL")]
     pub server: String,
     /// The namespace that workflows and executions are looked up in
-    #[arg(long, global = true, env = "RELIVE_NAMESPACE", default_value = "default", value_name = "NAME")]
+    #[arg(
+        long,
+        global = true,
+        env = "RELIVE_NAMESPACE",
+        hide_env_values = true,
+        default_value = "default",
+        value_name = "NAME"
+    )]
     pub namespace: String,
     /// A run of the execution; its open one, else its latest, if absent
     #[arg(long, global = true, value_name = "RUN_ID")]

@@ -137,7 +137,8 @@ impl Failure {
         match serde_json::from_str::<Problem>(&body) {
             Ok(problem) if !problem.code.is_empty() => Self {
                 exit: Exit::of_status(status),
-                hint: hint_for(&problem.code).map(str::to_owned),
+                // A sentence that names a command says what to do already.
+                hint: hint_for(&problem.code).filter(|_| !problem.detail.contains("`relive ")).map(str::to_owned),
                 code: problem.code,
                 message: problem.detail,
                 document: Some(body),

@@ -24,7 +24,9 @@ pub fn for_result(context: &Context, id: &str, timeout: Option<Duration>) -> Res
     let mut away_since: Option<Instant> = None;
     let mut answered = false;
     loop {
-        let left = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()).min(POLL));
+        // The first question is a short one: whether there is such an execution, and a host to wait for.
+        let poll = if answered { POLL } else { Duration::ZERO };
+        let left = deadline.map_or(poll, |deadline| deadline.saturating_duration_since(Instant::now()).min(poll));
         let route = context.client.execution(id, &["result"]).query("wait_ms", left.as_millis());
         match context.client.get(&route) {
             Ok(answer) => {

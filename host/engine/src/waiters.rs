@@ -38,10 +38,6 @@ impl Waiters {
         }
     }
 
-    pub fn has(&self, run: RunKey) -> bool {
-        self.runs.lock().contains_key(&run)
-    }
-
     pub fn end(&self, run: RunKey, ended: &Ended) {
         for waiter in self.runs.lock().remove(&run).unwrap_or_default() {
             let _ = waiter.send(ended.clone());

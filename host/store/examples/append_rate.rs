@@ -32,7 +32,9 @@ struct Run {
 }
 
 fn main() -> Result<(), Failure> {
-    let dir = std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join(format!("append-rate-{}", std::process::id())), PathBuf::from);
+    let dir = std::env::args()
+        .nth(1)
+        .map_or_else(|| std::env::temp_dir().join(format!("append-rate-{}", std::process::id())), PathBuf::from);
     for page_size in [4096, 8192] {
         let dir = dir.join(page_size.to_string());
         measure(&dir, page_size)?;
@@ -68,8 +70,15 @@ fn event(run: &mut Run, ty: EventType) -> StoredEvent {
     run.last += 1;
     let bytes: Arc<[u8]> = vec![b'x'; EVENT_BYTES].into();
     let timestamp = Timestamp(1_000 + run.last);
-    let mut event =
-        StoredEvent { event_id: run.last, timestamp, event_type: ty.code(), codec: 2, event_version: 1, bytes, hash: GENESIS };
+    let mut event = StoredEvent {
+        event_id: run.last,
+        timestamp,
+        event_type: ty.code(),
+        codec: 2,
+        event_version: 1,
+        bytes,
+        hash: GENESIS,
+    };
     event.hash = event.expected_hash(&run.hash);
     run.hash = event.hash;
     event
@@ -82,7 +91,14 @@ fn step(run: &mut Run) -> AppendItem {
     item.remove_tasks = vec![run.commands];
     run.commands += 1;
     let at = Timestamp(5);
-    item.put_tasks = vec![TaskRow { run: run.key, command_no: run.commands, event_id: run.last, attempt: 1, due_at: at, scheduled_at: at }];
+    item.put_tasks = vec![TaskRow {
+        run: run.key,
+        command_no: run.commands,
+        event_id: run.last,
+        attempt: 1,
+        due_at: at,
+        scheduled_at: at,
+    }];
     item.row.last_inbound_id = run.last - 1;
     item.row.applied_through = run.last - 1;
     item.row.command_count = run.commands;
@@ -92,8 +108,14 @@ fn step(run: &mut Run) -> AppendItem {
 
 fn start(store: &SqliteStore, id: &str) -> Result<Run, Failure> {
     let key = store.allocate_run_key()?;
-    let row =
-        RowChange { status: Status::Running, blocked: None, last_inbound_id: 1, applied_through: 1, command_count: 0, reset_crashes: false };
+    let row = RowChange {
+        status: Status::Running,
+        blocked: None,
+        last_inbound_id: 1,
+        applied_through: 1,
+        command_count: 0,
+        reset_crashes: false,
+    };
     let mut run = Run { key, last: 0, hash: GENESIS, commands: 0, row };
     let mut item = AppendItem::new(key, 0, Some(1), run.row.clone());
     item.events = vec![event(&mut run, EventType::ExecutionStarted)];

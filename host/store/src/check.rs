@@ -40,11 +40,7 @@ pub trait Lookup {
     type Error;
     fn head(&self, run: RunKey) -> Result<Option<Head>, Self::Error>;
     fn has_inbound_key(&self, run: RunKey, key: &str) -> Result<bool, Self::Error>;
-    fn open_run(
-        &self,
-        namespace: &Namespace,
-        id: &WorkflowId,
-    ) -> Result<Option<RunId>, Self::Error>;
+    fn open_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunId>, Self::Error>;
     fn name(&self, run: RunKey) -> Result<Option<(Namespace, WorkflowId)>, Self::Error>;
 }
 
@@ -83,19 +79,13 @@ pub fn judge<L: Lookup>(rows: &L, item: &AppendItem) -> Result<Judged, Stop<L::E
                 return Err(conflict(item.expected, head.last_event_id).into());
             }
             let key = &new.execution;
-            if let Some(run_id) = rows
-                .open_run(&key.namespace, &key.workflow_id)
-                .map_err(Stop::Store)?
-            {
+            if let Some(run_id) = rows.open_run(&key.namespace, &key.workflow_id).map_err(Stop::Store)? {
                 return Err(AppendError::AlreadyStarted(run_id).into());
             }
             (None, created(item)?)
         }
         None => {
-            let head = rows
-                .head(item.run)
-                .map_err(Stop::Store)?
-                .ok_or(AppendError::NotFound)?;
+            let head = rows.head(item.run).map_err(Stop::Store)?.ok_or(AppendError::NotFound)?;
             for key in &item.inbound_keys {
                 if rows.has_inbound_key(item.run, key).map_err(Stop::Store)? {
                     return Err(AppendError::Duplicate(key.clone()).into());
@@ -109,31 +99,15 @@ pub fn judge<L: Lookup>(rows: &L, item: &AppendItem) -> Result<Judged, Stop<L::E
         Some(next) => Some(judge_successor(rows, item, next)?),
         None => None,
     };
-    Ok(Judged {
-        before,
-        after,
-        successor,
-    })
+    Ok(Judged { before, after, successor })
 }
 
-fn judge_successor<L: Lookup>(
-    rows: &L,
-    item: &AppendItem,
-    next: &AppendItem,
-) -> Result<Head, Stop<L::Error>> {
+fn judge_successor<L: Lookup>(rows: &L, item: &AppendItem, next: &AppendItem) -> Result<Head, Stop<L::Error>> {
     let parent = match &item.create {
-        Some(new) => Some((
-            new.execution.namespace.clone(),
-            new.execution.workflow_id.clone(),
-        )),
+        Some(new) => Some((new.execution.namespace.clone(), new.execution.workflow_id.clone())),
         None => rows.name(item.run).map_err(Stop::Store)?,
     };
-    let own = next.create.as_ref().map(|new| {
-        (
-            new.execution.namespace.clone(),
-            new.execution.workflow_id.clone(),
-        )
-    });
+    let own = next.create.as_ref().map(|new| (new.execution.namespace.clone(), new.execution.workflow_id.clone()));
     if parent != own {
         return Err(malformed("the successor is of another workflow id").into());
     }
@@ -145,20 +119,13 @@ fn judge_successor<L: Lookup>(
 
 /// The conflict of an item, its tail still to be read.
 fn conflict(expected: u64, actual: u64) -> AppendError {
-    AppendError::Conflict {
-        expected,
-        actual,
-        tail: Vec::new(),
-    }
+    AppendError::Conflict { expected, actual, tail: Vec::new() }
 }
 
 /// What can be said of an item alone.
 fn structure(item: &AppendItem) -> Result<(), AppendError> {
     if item.run.0 == 0 || item.run.0 > MAX_RUN_KEY {
-        return Err(malformed(format!(
-            "run key {} is outside 1 to {MAX_RUN_KEY}",
-            item.run.0
-        )));
+        return Err(malformed(format!("run key {} is outside 1 to {MAX_RUN_KEY}", item.run.0)));
     }
     if item.create.is_some() && (item.expected != 0 || item.events.is_empty()) {
         return Err(malformed("a new run begins with event 1"));
@@ -181,16 +148,11 @@ fn structure(item: &AppendItem) -> Result<(), AppendError> {
 fn check_events(item: &AppendItem) -> Result<(), AppendError> {
     let last = item.last_event_id();
     if last > MAX_EVENT_ID {
-        return Err(malformed(format!(
-            "event id {last} is above {MAX_EVENT_ID}"
-        )));
+        return Err(malformed(format!("event id {last} is above {MAX_EVENT_ID}")));
     }
     for (event, expected) in item.events.iter().zip(item.expected + 1..) {
         if event.event_id != expected {
-            return Err(malformed(format!(
-                "event {} stands where {expected} should",
-                event.event_id
-            )));
+            return Err(malformed(format!("event {} stands where {expected} should", event.event_id)));
         }
         if event.bytes.len() > MAX_EVENT_BYTES {
             return Err(malformed(format!(
@@ -198,16 +160,10 @@ fn check_events(item: &AppendItem) -> Result<(), AppendError> {
                 event.bytes.len()
             )));
         }
-        let ty = EventType::from_code(event.event_type).ok_or_else(|| {
-            malformed(format!(
-                "event {expected} is of the unknown type {}",
-                event.event_type
-            ))
-        })?;
+        let ty = EventType::from_code(event.event_type)
+            .ok_or_else(|| malformed(format!("event {expected} is of the unknown type {}", event.event_type)))?;
         if (ty == EventType::ExecutionStarted) != (expected == 1) {
-            return Err(malformed(format!(
-                "ExecutionStarted must be event 1 and only that, see event {expected}"
-            )));
+            return Err(malformed(format!("ExecutionStarted must be event 1 and only that, see event {expected}")));
         }
         if ty.is_terminal() && (expected != last || item.row.status.is_open()) {
             return Err(malformed(format!(
@@ -223,70 +179,37 @@ fn check_events(item: &AppendItem) -> Result<(), AppendError> {
 
 /// What may be appended without an epoch: starts, messages, cancel requests, completions by token, operator control.
 fn outsiders_may(ty: EventType) -> bool {
-    let completion = matches!(
-        ty,
-        EventType::TaskCompleted | EventType::TaskFailed | EventType::TaskCanceled
-    );
-    let arrival = matches!(
-        ty,
-        EventType::ExecutionStarted | EventType::SignalReceived | EventType::CancelRequested
-    );
+    let completion = matches!(ty, EventType::TaskCompleted | EventType::TaskFailed | EventType::TaskCanceled);
+    let arrival = matches!(ty, EventType::ExecutionStarted | EventType::SignalReceived | EventType::CancelRequested);
     completion || arrival || ty.is_control()
 }
 
 fn check_row(item: &AppendItem) -> Result<(), AppendError> {
     let row = &item.row;
-    let ends = item
-        .events
-        .last()
-        .and_then(|e| EventType::from_code(e.event_type))
-        .is_some_and(EventType::is_terminal);
+    let ends = item.events.last().and_then(|e| EventType::from_code(e.event_type)).is_some_and(EventType::is_terminal);
     if row.status.is_open() == ends {
-        return Err(malformed(format!(
-            "the row says {}, the last event says otherwise",
-            row.status.name()
-        )));
+        return Err(malformed(format!("the row says {}, the last event says otherwise", row.status.name())));
     }
     if (row.status == Status::Blocked) != row.blocked.is_some() {
-        return Err(malformed(format!(
-            "a row that is {} has the block reason {:?}",
-            row.status.name(),
-            row.blocked
-        )));
+        return Err(malformed(format!("a row that is {} has the block reason {:?}", row.status.name(), row.blocked)));
     }
     if row.applied_through > row.last_inbound_id {
-        return Err(malformed(format!(
-            "event {} was applied, {} came last",
-            row.applied_through, row.last_inbound_id
-        )));
+        return Err(malformed(format!("event {} was applied, {} came last", row.applied_through, row.last_inbound_id)));
     }
     if row.command_count > MAX_EVENT_ID {
-        return Err(malformed(format!(
-            "{} commands are more than {MAX_EVENT_ID}",
-            row.command_count
-        )));
+        return Err(malformed(format!("{} commands are more than {MAX_EVENT_ID}", row.command_count)));
     }
     Ok(())
 }
 
 fn check_work(item: &AppendItem) -> Result<(), AppendError> {
-    let numbers = item
-        .put_tasks
-        .iter()
-        .map(|t| t.command_no)
-        .chain(item.put_timers.iter().map(|t| t.command_no));
+    let numbers = item.put_tasks.iter().map(|t| t.command_no).chain(item.put_timers.iter().map(|t| t.command_no));
     let removed = item.remove_tasks.iter().chain(&item.remove_timers).copied();
     if let Some(no) = numbers.chain(removed).find(|no| *no > MAX_EVENT_ID) {
-        return Err(malformed(format!(
-            "command number {no} is above {MAX_EVENT_ID}"
-        )));
+        return Err(malformed(format!("command number {no} is above {MAX_EVENT_ID}")));
     }
-    let foreign = item
-        .put_tasks
-        .iter()
-        .map(|t| t.run)
-        .chain(item.put_timers.iter().map(|t| t.run))
-        .find(|run| *run != item.run);
+    let foreign =
+        item.put_tasks.iter().map(|t| t.run).chain(item.put_timers.iter().map(|t| t.run)).find(|run| *run != item.run);
     if let Some(run) = foreign {
         return Err(malformed(format!("a task or timer is of run {}", run.0)));
     }
@@ -295,33 +218,20 @@ fn check_work(item: &AppendItem) -> Result<(), AppendError> {
         .iter()
         .flat_map(|t| [t.due_at, t.scheduled_at])
         .chain(item.put_timers.iter().map(|t| t.deadline));
-    let started = item
-        .create
-        .iter()
-        .map(|new| new.started_at)
-        .chain(item.logs.iter().map(|line| line.at));
+    let started = item.create.iter().map(|new| new.started_at).chain(item.logs.iter().map(|line| line.at));
     if let Some(at) = times.chain(started).find(|at| *at > MAX_TIMESTAMP) {
-        return Err(malformed(format!(
-            "time {} ns is beyond the year 2262",
-            at.0
-        )));
+        return Err(malformed(format!("time {} ns is beyond the year 2262", at.0)));
     }
     for (n, key) in item.inbound_keys.iter().enumerate() {
         if key.len() > MAX_INBOUND_KEY_BYTES || item.inbound_keys[..n].contains(key) {
-            return Err(malformed(format!(
-                "inbound key {key:?} is too long or given twice"
-            )));
+            return Err(malformed(format!("inbound key {key:?} is too long or given twice")));
         }
     }
     Ok(())
 }
 
 /// Times and hashes must go on where the history ended.
-fn check_chain(
-    events: &[StoredEvent],
-    mut time: Timestamp,
-    mut hash: [u8; 32],
-) -> Result<(), AppendError> {
+fn check_chain(events: &[StoredEvent], mut time: Timestamp, mut hash: [u8; 32]) -> Result<(), AppendError> {
     for event in events {
         if event.timestamp < time || event.timestamp > MAX_TIMESTAMP {
             return Err(malformed(format!(
@@ -330,10 +240,7 @@ fn check_chain(
             )));
         }
         if event.expected_hash(&hash) != event.hash {
-            return Err(malformed(format!(
-                "the hash of event {} does not chain to the one before",
-                event.event_id
-            )));
+            return Err(malformed(format!("the hash of event {} does not chain to the one before", event.event_id)));
         }
         (time, hash) = (event.timestamp, event.hash);
     }
@@ -342,19 +249,13 @@ fn check_chain(
 
 /// The row's number of the last inbound event must be the history's.
 fn check_inbound(item: &AppendItem, before: u64) -> Result<(), AppendError> {
-    let inbound = item
-        .events
-        .iter()
-        .rev()
-        .find(|e| EventType::from_code(e.event_type).is_some_and(EventType::is_inbound));
+    let inbound =
+        item.events.iter().rev().find(|e| EventType::from_code(e.event_type).is_some_and(EventType::is_inbound));
     let wanted = inbound.map_or(before, |e| e.event_id);
     if item.row.last_inbound_id == wanted {
         return Ok(());
     }
-    Err(malformed(format!(
-        "the row names inbound event {} as the last, history {wanted}",
-        item.row.last_inbound_id
-    )))
+    Err(malformed(format!("the row names inbound event {} as the last, history {wanted}", item.row.last_inbound_id)))
 }
 
 fn created(item: &AppendItem) -> Result<Head, AppendError> {
@@ -379,10 +280,7 @@ fn continued(item: &AppendItem, head: &Head) -> Result<Head, AppendError> {
     if let Some(epoch) = item.epoch
         && epoch < head.epoch
     {
-        return Err(AppendError::Fenced {
-            epoch,
-            owner: head.epoch,
-        });
+        return Err(AppendError::Fenced { epoch, owner: head.epoch });
     }
     let closed = !head.status.is_open();
     if item.expected < head.last_event_id || (item.expected > head.last_event_id && !closed) {
@@ -397,8 +295,7 @@ fn continued(item: &AppendItem, head: &Head) -> Result<Head, AppendError> {
         return Err(malformed("the status changes without an event"));
     }
     if item.epoch.is_some()
-        && (item.row.applied_through < head.applied_through
-            || item.row.command_count < head.command_count)
+        && (item.row.applied_through < head.applied_through || item.row.command_count < head.command_count)
     {
         return Err(malformed("the row's numbers go back"));
     }
@@ -417,22 +314,9 @@ fn after(item: &AppendItem, head: &Head) -> Head {
         last_hash: last.map_or(head.last_hash, |e| e.hash),
         last_timestamp: last.map_or(head.last_timestamp, |e| e.timestamp),
         last_inbound_id: item.row.last_inbound_id,
-        applied_through: if owner {
-            item.row.applied_through
-        } else {
-            head.applied_through
-        },
-        command_count: if owner {
-            item.row.command_count
-        } else {
-            head.command_count
-        },
-        history_bytes: head.history_bytes
-            + item
-                .events
-                .iter()
-                .map(|e| e.bytes.len() as u64)
-                .sum::<u64>(),
+        applied_through: if owner { item.row.applied_through } else { head.applied_through },
+        command_count: if owner { item.row.command_count } else { head.command_count },
+        history_bytes: head.history_bytes + item.events.iter().map(|e| e.bytes.len() as u64).sum::<u64>(),
         log_count: head.log_count + item.logs.len() as u64,
     }
 }
@@ -442,9 +326,6 @@ pub fn component(meta: &ComponentMeta, bytes: &[u8]) -> Result<(), StoreError> {
     if Digest::of(bytes) == meta.digest && bytes.len() as u64 == meta.size {
         return Ok(());
     }
-    let message = format!(
-        "component {} does not have the digest and size that it is put under",
-        meta.digest.short()
-    );
+    let message = format!("component {} does not have the digest and size that it is put under", meta.digest.short());
     Err(StoreError::new(StoreErrorKind::Corrupt, message))
 }

@@ -148,14 +148,22 @@ fn the_schema_is_the_recorded_one() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     let conn = poke(dir.path());
-    let mut statement = conn.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name").unwrap();
+    let mut statement =
+        conn.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY type, name").unwrap();
     let parts: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    let found = format!("-- The schema after all migrations; written by a test with RELIVE_BLESS=1.\n\n{};\n", parts.join(";\n\n"));
+    let found = format!(
+        "-- The schema after all migrations; written by a test with RELIVE_BLESS=1.\n\n{};\n",
+        parts.join(";\n\n")
+    );
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite/schema.sql");
     if std::env::var_os("RELIVE_BLESS").is_some() {
         std::fs::write(&path, &found).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), found, "run this test with RELIVE_BLESS=1 if the change is meant");
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        found,
+        "run this test with RELIVE_BLESS=1 if the change is meant"
+    );
 }
 
 #[test]
@@ -179,7 +187,9 @@ fn a_changed_component_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let digest = Digest::of(b"component");
-    store.put_component(&ComponentMeta { digest, size: 9, inspection: json("{}"), added_at: Timestamp(1) }, b"component").unwrap();
+    store
+        .put_component(&ComponentMeta { digest, size: 9, inspection: json("{}"), added_at: Timestamp(1) }, b"component")
+        .unwrap();
     drop(store);
     poke(dir.path()).execute("UPDATE components SET bytes = x'00'", []).unwrap();
     assert_eq!(open(dir.path()).component(&digest).unwrap_err().kind, StoreErrorKind::Corrupt);
@@ -245,7 +255,10 @@ fn a_lost_reply_is_found_by_the_retry() {
     let item = script.item(Some(1), [signal("x")]);
     assert!(matches!(append_one(&store, &item), Err(AppendError::Backend(_))));
     assert_eq!(hits.load(Ordering::Relaxed), 1);
-    assert_eq!(append_one(&store, &item), Err(AppendError::Conflict { expected: 1, actual: 2, tail: item.events.clone() }));
+    assert_eq!(
+        append_one(&store, &item),
+        Err(AppendError::Conflict { expected: 1, actual: 2, tail: item.events.clone() })
+    );
 }
 
 #[test]
@@ -341,7 +354,9 @@ fn an_ordinary_step_touches_no_index() {
         .collect();
     let names: Vec<String> = roots
         .iter()
-        .map(|root| conn.query_row("SELECT name FROM sqlite_schema WHERE rootpage = ?1", [root], |row| row.get(0)).unwrap())
+        .map(|root| {
+            conn.query_row("SELECT name FROM sqlite_schema WHERE rootpage = ?1", [root], |row| row.get(0)).unwrap()
+        })
         .collect();
     assert_eq!(names, ["executions", "executions_wake"]);
 }

@@ -66,47 +66,23 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn error(&self, span: &Range<usize>, message: String) -> ManifestError {
         let position = Some(Position::of(self.text, span));
-        ManifestError {
-            path: self.path.to_owned(),
-            position,
-            message,
-        }
+        ManifestError { path: self.path.to_owned(), position, message }
     }
 
     fn syntax(&self, error: &toml::de::Error) -> ManifestError {
         let position = error.span().map(|span| Position::of(self.text, &span));
-        ManifestError {
-            path: self.path.to_owned(),
-            position,
-            message: error.message().to_owned(),
-        }
+        ManifestError { path: self.path.to_owned(), position, message: error.message().to_owned() }
     }
 
     fn manifest(&self, form: Form) -> Result<Manifest, ManifestError> {
-        let Form {
-            package,
-            workflow,
-            activity,
-        } = form;
+        let Form { package, workflow, activity } = form;
         self.name(&package.name, "package name")?;
-        if let Some(build) = package
-            .build
-            .as_ref()
-            .filter(|build| build.as_ref().trim().is_empty())
-        {
-            return Err(self.error(
-                &build.span(),
-                "the build command is empty; leave it out".into(),
-            ));
+        if let Some(build) = package.build.as_ref().filter(|build| build.as_ref().trim().is_empty()) {
+            return Err(self.error(&build.span(), "the build command is empty; leave it out".into()));
         }
         if workflow.is_empty() && activity.is_empty() {
-            let message =
-                "it names nothing to deploy; add a [[workflow]] or an [[activity]]".into();
-            return Err(ManifestError {
-                path: self.path.to_owned(),
-                position: None,
-                message,
-            });
+            let message = "it names nothing to deploy; add a [[workflow]] or an [[activity]]".into();
+            return Err(ManifestError { path: self.path.to_owned(), position: None, message });
         }
         self.names("workflow", workflow.iter().map(|w| &w.name))?;
         self.names("activity", activity.iter().map(|a| &a.name))?;
@@ -114,14 +90,8 @@ impl Checker<'_> {
             path: self.path.to_owned(),
             name: package.name.into_inner(),
             build: package.build.map(Spanned::into_inner),
-            workflows: workflow
-                .into_iter()
-                .map(|w| self.workflow(w))
-                .collect::<Result<_, _>>()?,
-            activities: activity
-                .into_iter()
-                .map(|a| self.activity(a))
-                .collect::<Result<_, _>>()?,
+            workflows: workflow.into_iter().map(|w| self.workflow(w)).collect::<Result<_, _>>()?,
+            activities: activity.into_iter().map(|a| self.activity(a)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -138,17 +108,13 @@ impl Checker<'_> {
         let mut seen = BTreeMap::new();
         for (index, name) in names.enumerate() {
             if index >= MAX_ENTRIES {
-                let message =
-                    format!("{count} entries of kind {what}; at most {MAX_ENTRIES} are allowed");
+                let message = format!("{count} entries of kind {what}; at most {MAX_ENTRIES} are allowed");
                 return Err(self.error(&name.span(), message));
             }
             self.name(name, what)?;
             if let Some(first) = seen.insert(name.as_ref().as_str(), name.span()) {
                 let line = Position::of(self.text, &first).line;
-                let message = format!(
-                    "{what} `{}` stands here twice, first in line {line}",
-                    name.as_ref()
-                );
+                let message = format!("{what} `{}` stands here twice, first in line {line}", name.as_ref());
                 return Err(self.error(&name.span(), message));
             }
         }
@@ -156,10 +122,7 @@ impl Checker<'_> {
     }
 
     /// A path of the manifest, and where it is written.
-    fn component(
-        &self,
-        component: &Spanned<PathBuf>,
-    ) -> Result<(PathBuf, Position), ManifestError> {
+    fn component(&self, component: &Spanned<PathBuf>) -> Result<(PathBuf, Position), ManifestError> {
         if component.as_ref().as_os_str().is_empty() {
             return Err(self.error(&component.span(), "the component's path is empty".into()));
         }
@@ -169,39 +132,21 @@ impl Checker<'_> {
 
     fn workflow(&self, entry: Workflow) -> Result<WorkflowEntry, ManifestError> {
         let (component, position) = self.component(&entry.component)?;
-        Ok(WorkflowEntry {
-            name: entry.name.into_inner(),
-            component,
-            position,
-        })
+        Ok(WorkflowEntry { name: entry.name.into_inner(), component, position })
     }
 
     fn activity(&self, entry: Activity) -> Result<ActivityEntry, ManifestError> {
         let (component, position) = self.component(&entry.component)?;
-        let span = entry
-            .grants
-            .as_ref()
-            .map_or(entry.name.span(), Spanned::span);
+        let span = entry.grants.as_ref().map_or(entry.name.span(), Spanned::span);
         let mut grants = entry.grants.map(Spanned::into_inner).unwrap_or_default();
-        grants
-            .check()
-            .map_err(|error| self.error(&span, error.to_string()))?;
+        grants.check().map_err(|error| self.error(&span, error.to_string()))?;
         for grant in &mut grants.directories {
             if grant.host.as_os_str().is_empty() {
-                return Err(self.error(
-                    &span,
-                    format!("the host's path of `{}` is empty", grant.guest),
-                ));
+                return Err(self.error(&span, format!("the host's path of `{}` is empty", grant.guest)));
             }
             grant.host = folder(self.path).join(&grant.host);
         }
         let grants_position = Position::of(self.text, &span);
-        Ok(ActivityEntry {
-            name: entry.name.into_inner(),
-            component,
-            grants,
-            position,
-            grants_position,
-        })
+        Ok(ActivityEntry { name: entry.name.into_inner(), component, grants, position, grants_position })
     }
 }

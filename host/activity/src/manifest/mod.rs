@@ -57,26 +57,13 @@ pub struct ActivityEntry {
 impl Manifest {
     /// Reads a manifest: the file given, or `relive.toml` in the folder given. Components need not exist yet.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
-        let path = if path.is_dir() {
-            path.join(FILE_NAME)
-        } else {
-            path.to_owned()
-        };
-        let unreadable = |message: String| ManifestError {
-            path: path.clone(),
-            position: None,
-            message,
-        };
-        let meta =
-            std::fs::metadata(&path).map_err(|e| unreadable(format!("read the manifest: {e}")))?;
+        let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let unreadable = |message: String| ManifestError { path: path.clone(), position: None, message };
+        let meta = std::fs::metadata(&path).map_err(|e| unreadable(format!("read the manifest: {e}")))?;
         if meta.len() > MAX_MANIFEST_BYTES {
-            return Err(unreadable(format!(
-                "it has {} bytes; at most {MAX_MANIFEST_BYTES} are allowed",
-                meta.len()
-            )));
+            return Err(unreadable(format!("it has {} bytes; at most {MAX_MANIFEST_BYTES} are allowed", meta.len())));
         }
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| unreadable(format!("read the manifest: {e}")))?;
+        let text = std::fs::read_to_string(&path).map_err(|e| unreadable(format!("read the manifest: {e}")))?;
         Self::parse(&text, &path)
     }
 
@@ -93,48 +80,23 @@ impl Manifest {
 
     /// Whether everything is there that the manifest names: components, and granted directories.
     pub fn check_files(&self) -> Result<(), ManifestError> {
-        let missing = |position, message| {
-            Err(ManifestError {
-                path: self.path.clone(),
-                position: Some(position),
-                message,
-            })
-        };
-        let workflows = self
-            .workflows
-            .iter()
-            .map(|w| (&w.name, &w.component, w.position));
-        let activities = self
-            .activities
-            .iter()
-            .map(|a| (&a.name, &a.component, a.position));
+        let missing =
+            |position, message| Err(ManifestError { path: self.path.clone(), position: Some(position), message });
+        let workflows = self.workflows.iter().map(|w| (&w.name, &w.component, w.position));
+        let activities = self.activities.iter().map(|a| (&a.name, &a.component, a.position));
         for (name, component, position) in workflows.chain(activities) {
             if !component.is_file() {
-                let build = self
-                    .build
-                    .as_deref()
-                    .map_or(String::new(), |build| format!("; build it with `{build}`"));
+                let build = self.build.as_deref().map_or(String::new(), |build| format!("; build it with `{build}`"));
                 return missing(
                     position,
-                    format!(
-                        "the component of `{name}` is missing: no file {}{build}",
-                        component.display()
-                    ),
+                    format!("the component of `{name}` is missing: no file {}{build}", component.display()),
                 );
             }
         }
         for activity in &self.activities {
-            if let Some(grant) = activity
-                .grants
-                .directories
-                .iter()
-                .find(|grant| !grant.host.is_dir())
-            {
-                let message = format!(
-                    "a granted directory of `{}` is missing: {}",
-                    activity.name,
-                    grant.host.display()
-                );
+            if let Some(grant) = activity.grants.directories.iter().find(|grant| !grant.host.is_dir()) {
+                let message =
+                    format!("a granted directory of `{}` is missing: {}", activity.name, grant.host.display());
                 return missing(activity.grants_position, message);
             }
         }

@@ -31,21 +31,13 @@ struct OpenDirectory {
 impl OpenGrants {
     /// Nothing at all: what `describe` gets.
     pub(crate) fn none() -> Self {
-        Self {
-            directories: Vec::new(),
-            http: Arc::new([]),
-            env: Vec::new(),
-        }
+        Self { directories: Vec::new(), http: Arc::new([]), env: Vec::new() }
     }
 
     pub(crate) fn open(grants: &Grants) -> Result<Self, GrantError> {
         grants.check()?;
         Ok(Self {
-            directories: grants
-                .directories
-                .iter()
-                .map(OpenDirectory::open)
-                .collect::<Result<_, _>>()?,
+            directories: grants.directories.iter().map(OpenDirectory::open).collect::<Result<_, _>>()?,
             http: grants.http.clone().into(),
             env: grants.env.clone().into_iter().collect(),
         })
@@ -54,20 +46,17 @@ impl OpenGrants {
     /// The context of one call. Sockets and name lookup are denied: HTTP goes through `outbound`.
     pub(crate) fn context(&self, stdout: &Output, stderr: &Output) -> Result<WasiCtx, GrantError> {
         let mut wasi = WasiCtx::builder();
-        wasi.allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false);
+        wasi.allow_tcp(false).allow_udp(false).allow_ip_name_lookup(false);
         wasi.max_random_size(MAX_RANDOM_BYTES);
         wasi.stdout(stdout.clone()).stderr(stderr.clone());
         wasi.envs(&self.env);
         for directory in &self.directories {
             // wasmtime-wasi takes paths alone; this one leads to the open descriptor.
             let path = format!("/proc/self/fd/{}", directory.dir.as_raw_fd());
-            wasi.preopened_dir(path, &directory.guest, directory.permissions)
-                .map_err(|e| GrantError::Directory {
-                    path: directory.path.clone(),
-                    source: std::io::Error::other(format!("{e:#}")),
-                })?;
+            wasi.preopened_dir(path, &directory.guest, directory.permissions).map_err(|e| GrantError::Directory {
+                path: directory.path.clone(),
+                source: std::io::Error::other(format!("{e:#}")),
+            })?;
         }
         Ok(wasi.build())
     }
@@ -75,21 +64,12 @@ impl OpenGrants {
 
 impl OpenDirectory {
     fn open(grant: &DirGrant) -> Result<Self, GrantError> {
-        let dir = Dir::open_ambient_dir(&grant.host, ambient_authority()).map_err(|source| {
-            GrantError::Directory {
-                path: grant.host.clone(),
-                source,
-            }
-        })?;
+        let dir = Dir::open_ambient_dir(&grant.host, ambient_authority())
+            .map_err(|source| GrantError::Directory { path: grant.host.clone(), source })?;
         let permissions = match grant.access {
             Access::ReadOnly => FsPerms::ReadOnly,
             Access::ReadWrite => FsPerms::ReadWrite,
         };
-        Ok(Self {
-            dir,
-            path: grant.host.clone(),
-            guest: grant.guest.clone(),
-            permissions,
-        })
+        Ok(Self { dir, path: grant.host.clone(), guest: grant.guest.clone(), permissions })
     }
 }

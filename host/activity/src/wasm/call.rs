@@ -12,9 +12,7 @@ use super::access::OpenGrants;
 use super::bindings::exports::relive::activity::handler;
 use super::fault;
 use super::host::{LoadedActivity, WasmHost};
-use crate::failures::{
-    MAX_MESSAGE_BYTES, MAX_RESULT_BYTES, code, cut, infrastructure, permanent, too_large,
-};
+use crate::failures::{MAX_MESSAGE_BYTES, MAX_RESULT_BYTES, code, cut, infrastructure, permanent, too_large};
 
 /// The engine's deadline bounds a call, not its fuel.
 const CALL_FUEL: u64 = u64::MAX;
@@ -29,9 +27,7 @@ pub(crate) async fn attempt(
     task: ActivityTask,
 ) -> AttemptResult {
     let _ticking = host.enter();
-    let mut store = host
-        .store(&grants, CALL_FUEL)
-        .map_err(|e| infrastructure(code::UNAVAILABLE, e.to_string()))?;
+    let mut store = host.store(&grants, CALL_FUEL).map_err(|e| infrastructure(code::UNAVAILABLE, e.to_string()))?;
     let task = handler::Task {
         name: task.name.to_string(),
         input: task.input.as_str().to_owned(),
@@ -43,18 +39,12 @@ pub(crate) async fn attempt(
     };
     let called = async {
         let instance = loaded.0.pre.instantiate_async(&mut store).await?;
-        instance
-            .relive_activity_handler()
-            .call_run(&mut store, &task)
-            .await
+        instance.relive_activity_handler().call_run(&mut store, &task).await
     };
     match called.await {
         Ok(Ok(text)) => result(&text),
         Ok(Err(reported)) => Err(failure(reported)),
-        Err(error) => Err(fault::failure(&fault::classify(
-            &error,
-            store.data().limiter.refused(),
-        ))),
+        Err(error) => Err(fault::failure(&fault::classify(&error, store.data().limiter.refused()))),
     }
 }
 
@@ -62,8 +52,7 @@ fn result(text: &str) -> AttemptResult {
     if text.len() > MAX_RESULT_BYTES {
         return Err(too_large(text.len()));
     }
-    Json::parse(text)
-        .map_err(|e| permanent(code::INVALID_RESULT, format!("the result is not JSON: {e}")))
+    Json::parse(text).map_err(|e| permanent(code::INVALID_RESULT, format!("the result is not JSON: {e}")))
 }
 
 fn failure(reported: handler::Failure) -> Failure {
@@ -81,7 +70,5 @@ fn details(text: &str) -> Option<Json> {
     if text.len() > MAX_RESULT_BYTES {
         return Json::of(&cut(text.to_owned(), MAX_MESSAGE_BYTES)).ok();
     }
-    Json::parse(text)
-        .or_else(|_| Json::of(&cut(text.to_owned(), MAX_MESSAGE_BYTES)))
-        .ok()
+    Json::parse(text).or_else(|_| Json::of(&cut(text.to_owned(), MAX_MESSAGE_BYTES))).ok()
 }

@@ -42,43 +42,22 @@ struct Entry {
 }
 
 impl Deployed {
-    pub(crate) fn new(
-        host: WasmHost,
-        limit: usize,
-        catalog: Option<Arc<dyn Catalog>>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(host: WasmHost, limit: usize, catalog: Option<Arc<dyn Catalog>>) -> Arc<Self> {
         let limit = GlobalConcurrencyLimitLayer::new(limit);
         let (entries, changes, uses) = Default::default();
-        Arc::new(Self {
-            host,
-            limit,
-            catalog,
-            entries,
-            loading: Semaphore::new(1),
-            changes,
-            uses,
-        })
+        Arc::new(Self { host, limit, catalog, entries, loading: Semaphore::new(1), changes, uses })
     }
 
     pub(crate) fn find(&self, namespace: &Namespace, name: &str) -> Option<Run> {
         let entries = self.entries.read();
-        let entry = entries
-            .get(name)?
-            .iter()
-            .find(|entry| entry.namespace == *namespace)?;
-        entry
-            .used
-            .store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        let entry = entries.get(name)?.iter().find(|entry| entry.namespace == *namespace)?;
+        entry.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Some(Arc::clone(&entry.run))
     }
 
     pub(crate) fn digest_of(&self, namespace: &Namespace, name: &str) -> Option<Digest> {
         let entries = self.entries.read();
-        entries
-            .get(name)?
-            .iter()
-            .find(|entry| entry.namespace == *namespace)
-            .map(|entry| entry.loaded.digest())
+        entries.get(name)?.iter().find(|entry| entry.namespace == *namespace).map(|entry| entry.loaded.digest())
     }
 
     pub(crate) fn put(
@@ -113,11 +92,7 @@ impl Deployed {
     }
 
     /// Loads an activity from the catalog. `None`: the catalog does not know it.
-    pub(crate) async fn load(
-        self: &Arc<Self>,
-        namespace: &Namespace,
-        name: &Arc<str>,
-    ) -> Result<Option<Run>, String> {
+    pub(crate) async fn load(self: &Arc<Self>, namespace: &Namespace, name: &Arc<str>) -> Result<Option<Run>, String> {
         if self.catalog.is_none() {
             return Ok(None);
         }
@@ -137,10 +112,7 @@ impl Deployed {
         };
         loop {
             let seen = self.changes.load(Ordering::Relaxed);
-            let Some(row) = catalog
-                .activity(namespace, name)
-                .map_err(|e| e.to_string())?
-            else {
+            let Some(row) = catalog.activity(namespace, name).map_err(|e| e.to_string())? else {
                 return Ok(None);
             };
             let grants = Grants::from_json(&row.grants).map_err(|e| e.to_string())?;
@@ -148,16 +120,11 @@ impl Deployed {
                 Some(loaded) => loaded,
                 None => {
                     let bytes = catalog.component(&row.digest).map_err(|e| e.to_string())?;
-                    let bytes = bytes
-                        .ok_or_else(|| format!("the store has no component {}", row.digest))?;
-                    self.host
-                        .load(row.digest, &bytes)
-                        .map_err(|e| e.to_string())?
+                    let bytes = bytes.ok_or_else(|| format!("the store has no component {}", row.digest))?;
+                    self.host.load(row.digest, &bytes).map_err(|e| e.to_string())?
                 }
             };
-            let entry = self
-                .entry(namespace, loaded, &grants, true)
-                .map_err(|e| e.to_string())?;
+            let entry = self.entry(namespace, loaded, &grants, true).map_err(|e| e.to_string())?;
             let run = Arc::clone(&entry.run);
             let mut entries = self.entries.write();
             // A deployment in between: the row may be old.
@@ -175,12 +142,7 @@ impl Deployed {
     /// A component with several activities is linked once.
     fn with_digest(&self, digest: &Digest) -> Option<LoadedActivity> {
         let entries = self.entries.read();
-        entries
-            .values()
-            .flatten()
-            .map(|entry| &entry.loaded)
-            .find(|loaded| loaded.digest() == *digest)
-            .cloned()
+        entries.values().flatten().map(|entry| &entry.loaded).find(|loaded| loaded.digest() == *digest).cloned()
     }
 
     fn entry(
@@ -191,32 +153,19 @@ impl Deployed {
         from_catalog: bool,
     ) -> Result<Entry, GrantError> {
         let grants = Arc::new(OpenGrants::open(grants)?);
-        let runtime = self
-            .host
-            .handle()
-            .ok_or_else(|| GrantError::Form("the host is shutting down".into()))?
-            .clone();
+        let runtime = self.host.handle().ok_or_else(|| GrantError::Form("the host is shutting down".into()))?.clone();
         let (host, component) = (self.host.clone(), loaded.clone());
         let run = dispatch::spawned(&self.limit, runtime, move |task| {
             call::attempt(host.clone(), component.clone(), Arc::clone(&grants), task)
         });
         let used = AtomicU64::new(self.uses.fetch_add(1, Ordering::Relaxed));
-        Ok(Entry {
-            namespace: namespace.clone(),
-            loaded,
-            run,
-            from_catalog,
-            used,
-        })
+        Ok(Entry { namespace: namespace.clone(), loaded, run, from_catalog, used })
     }
 }
 
 /// Lets go of what the catalog can give again. Attempts under way keep what they run.
 fn make_room(entries: &mut HashMap<Arc<str>, Vec<Entry>>) {
-    let loaded = entries
-        .values()
-        .flatten()
-        .filter(|entry| entry.from_catalog);
+    let loaded = entries.values().flatten().filter(|entry| entry.from_catalog);
     if loaded.clone().count() < MAX_LOADED {
         return;
     }

@@ -17,9 +17,7 @@ pub enum WasmHostError {
 pub enum DeployError {
     #[error(transparent)]
     Admission(#[from] AdmissionError),
-    #[error(
-        "find the activity `{name}` in the component: it exports {exports}; correct the name, or the component"
-    )]
+    #[error("find the activity `{name}` in the component: it exports {exports}; correct the name, or the component")]
     NotExported { name: String, exports: String },
 }
 

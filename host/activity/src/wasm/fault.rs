@@ -15,14 +15,10 @@ const MAX_FRAMES: usize = 8;
 /// `refused` is a growth that was refused during the call.
 pub(crate) fn classify(error: &wasmtime::Error, refused: Option<&str>) -> GuestFault {
     if let Some(I32Exit(status)) = error.downcast_ref::<I32Exit>() {
-        return GuestFault::Trap(format!(
-            "it ended the program with exit code {status}; return a result instead"
-        ));
+        return GuestFault::Trap(format!("it ended the program with exit code {status}; return a result instead"));
     }
     match (error.downcast_ref::<Trap>(), refused) {
-        (Some(Trap::OutOfFuel), _) => {
-            GuestFault::OutOfFuel(with_backtrace(error, "all fuel is consumed"))
-        }
+        (Some(Trap::OutOfFuel), _) => GuestFault::OutOfFuel(with_backtrace(error, "all fuel is consumed")),
         (Some(Trap::StackOverflow), _) => {
             GuestFault::StackOverflow(with_backtrace(error, "the call stack is exhausted"))
         }

@@ -49,9 +49,7 @@ impl LoadedActivity {
 
 impl std::fmt::Debug for LoadedActivity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("LoadedActivity")
-            .field(&self.0.digest)
-            .finish()
+        f.debug_tuple("LoadedActivity").field(&self.0.digest).finish()
     }
 }
 
@@ -75,14 +73,7 @@ impl WasmHost {
         let linker = linker(&engine).map_err(|e| WasmHostError::Link(format!("{e:#}")))?;
         let ticker = Ticker::start(engine)?;
         let workers = Workers::start()?;
-        Ok(Self(Arc::new(Inner {
-            sandbox,
-            linker,
-            limits,
-            budget: Arc::default(),
-            ticker,
-            workers,
-        })))
+        Ok(Self(Arc::new(Inner { sandbox, linker, limits, budget: Arc::default(), ticker, workers })))
     }
 
     /// Loads a component that was admitted before, from the sandbox's cache if it is there. Blocks.
@@ -92,14 +83,8 @@ impl WasmHost {
     }
 
     /// Links what the sandbox admitted (`AdmittedComponent::Activity`).
-    pub fn link(
-        &self,
-        digest: Digest,
-        component: &Component,
-    ) -> Result<LoadedActivity, DeployError> {
-        let mismatch = |e: wasmtime::Error| AdmissionError::ContractMismatch {
-            message: format!("{e:#}"),
-        };
+    pub fn link(&self, digest: Digest, component: &Component) -> Result<LoadedActivity, DeployError> {
+        let mismatch = |e: wasmtime::Error| AdmissionError::ContractMismatch { message: format!("{e:#}") };
         let pre = self.0.linker.instantiate_pre(component).map_err(mismatch)?;
         let pre = ActivityPre::new(pre).map_err(mismatch)?;
         Ok(LoadedActivity(Arc::new(Loaded { digest, pre })))
@@ -107,8 +92,7 @@ impl WasmHost {
 
     /// Asks a component what it holds, without grants, within [`DESCRIBE_FUEL`] and [`DESCRIBE_TIME`]. Blocks.
     pub fn describe(&self, loaded: &LoadedActivity) -> Result<Vec<Description>, DeployError> {
-        let stopped =
-            || DeployError::describe(GuestFault::Host("the host is shutting down".into()));
+        let stopped = || DeployError::describe(GuestFault::Host("the host is shutting down".into()));
         let (send, receive) = mpsc::sync_channel(1);
         let (host, loaded) = (self.clone(), loaded.clone());
         self.handle().ok_or_else(stopped)?.spawn(async move {
@@ -117,35 +101,19 @@ impl WasmHost {
             // The receiver waits for as long as the sender lives.
             let _ = send.send(described.unwrap_or_else(|_| Err(late())));
         });
-        let descriptions = receive
-            .recv()
-            .map_err(|_| stopped())?
-            .map_err(DeployError::describe)?;
+        let descriptions = receive.recv().map_err(|_| stopped())?.map_err(DeployError::describe)?;
         check_descriptions(&descriptions)?;
         Ok(descriptions)
     }
 
     /// The check before a deployment: describes the component, and finds in it what is to be deployed. Blocks.
-    pub fn check(
-        &self,
-        loaded: &LoadedActivity,
-        names: &[&str],
-    ) -> Result<Vec<Description>, DeployError> {
+    pub fn check(&self, loaded: &LoadedActivity, names: &[&str]) -> Result<Vec<Description>, DeployError> {
         let descriptions = self.describe(loaded)?;
-        match names
-            .iter()
-            .find(|name| descriptions.iter().all(|d| d.name != **name))
-        {
+        match names.iter().find(|name| descriptions.iter().all(|d| d.name != **name)) {
             None => Ok(descriptions),
             Some(missing) => {
-                let exports: Vec<String> = descriptions
-                    .iter()
-                    .map(|d| format!("`{}`", d.name))
-                    .collect();
-                Err(DeployError::NotExported {
-                    name: (*missing).to_owned(),
-                    exports: exports.join(", "),
-                })
+                let exports: Vec<String> = descriptions.iter().map(|d| format!("`{}`", d.name)).collect();
+                Err(DeployError::NotExported { name: (*missing).to_owned(), exports: exports.join(", ") })
             }
         }
     }
@@ -164,19 +132,12 @@ impl WasmHost {
 
     async fn call_describe(&self, loaded: &LoadedActivity) -> Result<Vec<Description>, GuestFault> {
         let _ticking = self.enter();
-        let mut store = self
-            .store(&OpenGrants::none(), DESCRIBE_FUEL)
-            .map_err(|e| GuestFault::Host(e.to_string()))?;
+        let mut store = self.store(&OpenGrants::none(), DESCRIBE_FUEL).map_err(|e| GuestFault::Host(e.to_string()))?;
         let described = async {
             let instance = loaded.0.pre.instantiate_async(&mut store).await?;
-            instance
-                .relive_activity_handler()
-                .call_describe(&mut store)
-                .await
+            instance.relive_activity_handler().call_describe(&mut store).await
         };
-        let described = described
-            .await
-            .map_err(|e| fault::classify(&e, store.data().limiter.refused()))?;
+        let described = described.await.map_err(|e| fault::classify(&e, store.data().limiter.refused()))?;
         let descriptions = described.into_iter().map(|d| Description {
             name: d.name,
             summary: d.summary,
@@ -187,11 +148,7 @@ impl WasmHost {
     }
 
     /// A store with all limits set and the grants given.
-    pub(crate) fn store(
-        &self,
-        grants: &OpenGrants,
-        fuel: u64,
-    ) -> Result<Store<CallState>, GrantError> {
+    pub(crate) fn store(&self, grants: &OpenGrants, fuel: u64) -> Result<Store<CallState>, GrantError> {
         let limiter = Limiter::new(self.0.limits, Arc::clone(&self.0.budget));
         let mut store = Store::new(self.0.linker.engine(), CallState::new(grants, limiter)?);
         store.limiter(|state| &mut state.limiter);
@@ -200,9 +157,7 @@ impl WasmHost {
         store.set_epoch_deadline(YIELD_EPOCHS);
         store.epoch_deadline_async_yield_and_update(YIELD_EPOCHS);
         // Fails for engines without fuel alone; the sandbox's has it.
-        store
-            .set_fuel(fuel)
-            .map_err(|e| GrantError::Form(format!("{e:#}")))?;
+        store.set_fuel(fuel).map_err(|e| GrantError::Form(format!("{e:#}")))?;
         Ok(store)
     }
 

@@ -55,9 +55,7 @@ impl MemoryBudget {
 
     fn take(&self, bytes: usize, limit: usize) -> bool {
         let grown = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown)
-            .is_ok()
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
     }
 }
 
@@ -73,13 +71,7 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) fn new(limits: WasmLimits, budget: Arc<MemoryBudget>) -> Self {
-        Self {
-            limits,
-            budget,
-            memory: 0,
-            elements: 0,
-            refused: None,
-        }
+        Self { limits, budget, memory: 0, elements: 0, refused: None }
     }
 
     pub(crate) fn refused(&self) -> Option<&str> {
@@ -88,46 +80,29 @@ impl Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> wasmtime::Result<bool> {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current);
         let sum = self.memory.saturating_add(more);
         if sum > self.limits.memory_bytes {
             let limit = self.limits.memory_bytes;
-            self.refused = Some(format!(
-                "it asked for {sum} bytes of memory; {limit} are allowed a call"
-            ));
+            self.refused = Some(format!("it asked for {sum} bytes of memory; {limit} are allowed a call"));
             return Ok(false);
         }
         if !self.budget.take(more, self.limits.total_memory_bytes) {
             let limit = self.limits.total_memory_bytes;
-            self.refused = Some(format!(
-                "all wasm activities of this host together have their {limit} bytes of memory"
-            ));
+            self.refused =
+                Some(format!("all wasm activities of this host together have their {limit} bytes of memory"));
             return Ok(false);
         }
         self.memory = sum;
         Ok(true)
     }
 
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        _: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let sum = self
-            .elements
-            .saturating_add(desired.saturating_sub(current));
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let sum = self.elements.saturating_add(desired.saturating_sub(current));
         if sum > self.limits.table_elements {
             let limit = self.limits.table_elements;
-            self.refused = Some(format!(
-                "it asked for {sum} table elements; {limit} are allowed a call"
-            ));
+            self.refused = Some(format!("it asked for {sum} table elements; {limit} are allowed a call"));
             return Ok(false);
         }
         self.elements = sum;

@@ -28,9 +28,7 @@ impl Outbound {
             return false;
         }
         let port = authority.port_u16().unwrap_or(scheme.default_port());
-        self.0
-            .iter()
-            .any(|pattern| pattern.admits(scheme, authority.host(), port))
+        self.0.iter().any(|pattern| pattern.admits(scheme, authority.host(), port))
     }
 }
 
@@ -43,15 +41,8 @@ impl WasiHttpHooks for Outbound {
     ) -> Sending {
         let uri = request.uri();
         if !self.admits(uri) {
-            let (scheme, authority) = (
-                uri.scheme_str(),
-                uri.authority().map(http::uri::Authority::as_str),
-            );
-            tracing::warn!(
-                scheme,
-                authority,
-                "refused an HTTP request to a host that is not granted"
-            );
+            let (scheme, authority) = (uri.scheme_str(), uri.authority().map(http::uri::Authority::as_str));
+            tracing::warn!(scheme, authority, "refused an HTTP request to a host that is not granted");
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
         Box::new(async move {
@@ -66,10 +57,7 @@ mod tests {
     use super::*;
 
     fn check(patterns: &[&str], uri: &str) -> bool {
-        let patterns = patterns
-            .iter()
-            .map(|p| p.parse().expect("a pattern"))
-            .collect();
+        let patterns = patterns.iter().map(|p| p.parse().expect("a pattern")).collect();
         Outbound(patterns).admits(&uri.parse().expect("a URI"))
     }
 
@@ -82,15 +70,9 @@ mod tests {
         assert!(!check(&[], "https://example.com/"));
         assert!(!check(&["https://example.com"], "http://example.com:443/"));
         assert!(!check(&["example.com:443"], "http://example.com/"));
-        assert!(!check(
-            &["example.com:443"],
-            "https://example.com.evil.org/"
-        ));
+        assert!(!check(&["example.com:443"], "https://example.com.evil.org/"));
         assert!(!check(&["example.com:443"], "https://sub.example.com/"));
-        assert!(!check(
-            &["example.com:443"],
-            "https://example.com@evil.org/"
-        ));
+        assert!(!check(&["example.com:443"], "https://example.com@evil.org/"));
         assert!(!check(&["example.com:443"], "https://user@example.com/"));
         assert!(!check(&["example.com:443"], "https://example.com:444/"));
     }

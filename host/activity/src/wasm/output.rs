@@ -32,17 +32,12 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(name: &'static str) -> Self {
-        Self {
-            name,
-            captured: Arc::default(),
-        }
+        Self { name, captured: Arc::default() }
     }
 
     fn keep(&self, bytes: &[u8]) {
         let mut captured = self.captured.lock();
-        let room = MAX_OUTPUT_BYTES
-            .saturating_sub(captured.kept.len())
-            .min(bytes.len());
+        let room = MAX_OUTPUT_BYTES.saturating_sub(captured.kept.len()).min(bytes.len());
         captured.kept.extend_from_slice(&bytes[..room]);
         captured.lost += bytes.len() - room;
     }
@@ -59,11 +54,7 @@ impl Drop for LogOutput {
             tracing::debug!(stream, "{line}");
         }
         if captured.lost > 0 {
-            tracing::debug!(
-                stream,
-                lost_bytes = captured.lost,
-                "the activity wrote more than is kept"
-            );
+            tracing::debug!(stream, lost_bytes = captured.lost, "the activity wrote more than is kept");
         }
     }
 }
@@ -105,11 +96,7 @@ impl OutputStream for Output {
 }
 
 impl AsyncWrite for Output {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         self.keep(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

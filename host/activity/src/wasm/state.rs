@@ -29,32 +29,18 @@ impl CallState {
         table.set_max_capacity(MAX_HANDLES);
         let outbound = Outbound(Arc::clone(&grants.http));
         let _output = [LogOutput(stdout), LogOutput(stderr)];
-        Ok(Self {
-            wasi,
-            http: WasiHttpCtx::new(),
-            outbound,
-            table,
-            limiter,
-            _output,
-        })
+        Ok(Self { wasi, http: WasiHttpCtx::new(), outbound, table, limiter, _output })
     }
 }
 
 impl WasiView for CallState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for CallState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView {
-            hooks: &mut self.outbound,
-            table: &mut self.table,
-            ctx: &mut self.http,
-        }
+        WasiHttpCtxView { hooks: &mut self.outbound, table: &mut self.table, ctx: &mut self.http }
     }
 }

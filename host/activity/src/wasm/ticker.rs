@@ -34,13 +34,8 @@ impl Ticker {
     pub(crate) fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let own = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("relive-epoch".into())
-            .spawn(move || run(&own, &engine))?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        let thread = std::thread::Builder::new().name("relive-epoch".into()).spawn(move || run(&own, &engine))?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Ticks at least until the guard is dropped.

@@ -15,9 +15,7 @@ pub(crate) struct Workers(Option<Runtime>);
 
 impl Workers {
     pub(crate) fn start() -> std::io::Result<Self> {
-        let threads = std::thread::available_parallelism()
-            .map_or(MIN_THREADS, NonZeroUsize::get)
-            .max(MIN_THREADS);
+        let threads = std::thread::available_parallelism().map_or(MIN_THREADS, NonZeroUsize::get).max(MIN_THREADS);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("relive-activity")

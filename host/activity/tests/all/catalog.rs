@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use relive_activity::{ActivityRegistry, DispatchLimits, Grants, WasmLimits, code};
-use relive_core::ports::{
-    ActivityRow, ActivityRunner, Catalog, ComponentMeta, StoreError, StoreErrorKind, VersionRow,
-};
+use relive_core::ports::{ActivityRow, ActivityRunner, Catalog, ComponentMeta, StoreError, StoreErrorKind, VersionRow};
 use relive_core::{Digest, Namespace, Timestamp};
 
 use crate::guest::{kitchen, named};
@@ -26,22 +24,13 @@ impl TestCatalog {
     fn deploy(&self, name: &str, bytes: &[u8], grants: &str) {
         let digest = Digest::of(bytes);
         self.components.lock().insert(digest, bytes.to_vec());
-        let row = ActivityRow {
-            name: name.into(),
-            digest,
-            grants: json(grants),
-            deployed_at: Timestamp::default(),
-        };
-        self.put_activity(&Namespace::default(), &row)
-            .expect("kept");
+        let row = ActivityRow { name: name.into(), digest, grants: json(grants), deployed_at: Timestamp::default() };
+        self.put_activity(&Namespace::default(), &row).expect("kept");
     }
 }
 
 fn unused<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(
-        StoreErrorKind::Fatal,
-        "the test does not use it",
-    ))
+    Err(StoreError::new(StoreErrorKind::Fatal, "the test does not use it"))
 }
 
 impl Catalog for TestCatalog {
@@ -65,21 +54,11 @@ impl Catalog for TestCatalog {
         unused()
     }
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> Result<(), StoreError> {
-        self.rows
-            .lock()
-            .insert((namespace.clone(), row.name.to_string()), row.clone());
+        self.rows.lock().insert((namespace.clone(), row.name.to_string()), row.clone());
         Ok(())
     }
-    fn activity(
-        &self,
-        namespace: &Namespace,
-        name: &str,
-    ) -> Result<Option<ActivityRow>, StoreError> {
-        Ok(self
-            .rows
-            .lock()
-            .get(&(namespace.clone(), name.to_owned()))
-            .cloned())
+    fn activity(&self, namespace: &Namespace, name: &str) -> Result<Option<ActivityRow>, StoreError> {
+        Ok(self.rows.lock().get(&(namespace.clone(), name.to_owned())).cloned())
     }
     fn activities(&self, _: &Namespace) -> Result<Vec<ActivityRow>, StoreError> {
         unused()
@@ -87,55 +66,26 @@ impl Catalog for TestCatalog {
 }
 
 fn registry(catalog: &Arc<TestCatalog>) -> ActivityRegistry {
-    let builder =
-        ActivityRegistry::builder(DispatchLimits::default()).wasm(host(WasmLimits::default()));
-    builder
-        .catalog(Arc::clone(catalog) as Arc<dyn Catalog>)
-        .build()
+    let builder = ActivityRegistry::builder(DispatchLimits::default()).wasm(host(WasmLimits::default()));
+    builder.catalog(Arc::clone(catalog) as Arc<dyn Catalog>).build()
 }
 
 #[tokio::test]
 async fn an_activity_of_the_catalog_is_loaded_once() {
     let catalog = Arc::new(TestCatalog::default());
     let registry = registry(&catalog);
-    assert_eq!(
-        registry
-            .run(task("echo", "1"))
-            .await
-            .expect_err("not deployed")
-            .code,
-        code::UNKNOWN_ACTIVITY
-    );
+    assert_eq!(registry.run(task("echo", "1")).await.expect_err("not deployed").code, code::UNKNOWN_ACTIVITY);
     catalog.deploy("echo", kitchen(), "{}");
     catalog.deploy("env", kitchen(), r#"{"env":{"A":"1"}}"#);
-    let attempts: Vec<_> = (0..8)
-        .map(|_| tokio::spawn(registry.run(task("echo", "1"))))
-        .collect();
+    let attempts: Vec<_> = (0..8).map(|_| tokio::spawn(registry.run(task("echo", "1")))).collect();
     for attempt in attempts {
-        assert_eq!(
-            attempt.await.expect("no panic").expect("a result").as_str(),
-            "1"
-        );
+        assert_eq!(attempt.await.expect("no panic").expect("a result").as_str(), "1");
     }
-    assert_eq!(
-        registry
-            .run(task("env", "1"))
-            .await
-            .expect("a result")
-            .as_str(),
-        "\"A=1;\""
-    );
+    assert_eq!(registry.run(task("env", "1")).await.expect("a result").as_str(), "\"A=1;\"");
     assert_eq!(catalog.component_reads.load(Ordering::SeqCst), 1);
     let mut foreign = task("echo", "1");
     foreign.execution.namespace = namespace("other");
-    assert_eq!(
-        registry
-            .run(foreign)
-            .await
-            .expect_err("another namespace")
-            .code,
-        code::UNKNOWN_ACTIVITY
-    );
+    assert_eq!(registry.run(foreign).await.expect_err("another namespace").code, code::UNKNOWN_ACTIVITY);
 }
 
 #[tokio::test]
@@ -148,47 +98,20 @@ async fn a_forgotten_activity_is_read_again() {
     catalog.deploy("echo", &second, "{}");
     assert!(registry.forget(&Namespace::default(), "echo"));
     registry.run(task("echo", "1")).await.expect("a result");
-    assert_eq!(
-        registry.loaded(&Namespace::default(), "echo"),
-        Some(Digest::of(&second))
-    );
+    assert_eq!(registry.loaded(&Namespace::default(), "echo"), Some(Digest::of(&second)));
 }
 
 #[tokio::test]
 async fn what_cannot_be_loaded_may_be_tried_again() {
     let catalog = Arc::new(TestCatalog::default());
     let registry = registry(&catalog);
-    catalog.deploy(
-        "echo",
-        kitchen(),
-        r#"{"directories":[{"host":"/nowhere","guest":"/a"}]}"#,
-    );
+    catalog.deploy("echo", kitchen(), r#"{"directories":[{"host":"/nowhere","guest":"/a"}]}"#);
     catalog.deploy("broken", b"\0asm", "{}");
     catalog.deploy("odd", kitchen(), r#"{"everything":true}"#);
-    for (name, text) in [
-        ("echo", "/nowhere"),
-        ("broken", "broken"),
-        ("odd", "everything"),
-    ] {
+    for (name, text) in [("echo", "/nowhere"), ("broken", "broken"), ("odd", "everything")] {
         let failure = registry.run(task(name, "1")).await.expect_err(name);
-        assert!(
-            failure.code == code::UNAVAILABLE
-                && failure.retryable
-                && failure.message.contains(text),
-            "{failure}"
-        );
+        assert!(failure.code == code::UNAVAILABLE && failure.retryable && failure.message.contains(text), "{failure}");
     }
-    catalog.deploy(
-        "echo",
-        kitchen(),
-        &Grants::default().to_json().expect("JSON").to_string(),
-    );
-    assert_eq!(
-        registry
-            .run(task("echo", "1"))
-            .await
-            .expect("a result")
-            .as_str(),
-        "1"
-    );
+    catalog.deploy("echo", kitchen(), &Grants::default().to_json().expect("JSON").to_string());
+    assert_eq!(registry.run(task("echo", "1")).await.expect("a result").as_str(), "1");
 }

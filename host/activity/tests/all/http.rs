@@ -31,14 +31,8 @@ async fn server(head: &'static str) -> (String, Arc<AtomicUsize>) {
 }
 
 fn deploy(hosts: &[&str]) -> Deployment {
-    let http_hosts = hosts
-        .iter()
-        .map(|host| host.parse().expect("a host"))
-        .collect();
-    let grants = Grants {
-        http: http_hosts,
-        ..Grants::default()
-    };
+    let http_hosts = hosts.iter().map(|host| host.parse().expect("a host")).collect();
+    let grants = Grants { http: http_hosts, ..Grants::default() };
     Deployment::new(http(), &["get"], &grants, WasmLimits::default())
 }
 
@@ -46,12 +40,7 @@ fn deploy(hosts: &[&str]) -> Deployment {
 async fn a_granted_host_is_asked() {
     let (address, count) = server("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n").await;
     for granted in [address.clone(), format!("http://{address}")] {
-        assert_eq!(
-            deploy(&[&granted])
-                .ok("get", &format!("\"{address}\""))
-                .await,
-            "204"
-        );
+        assert_eq!(deploy(&[&granted]).ok("get", &format!("\"{address}\"")).await, "204");
     }
     assert_eq!(count.load(Ordering::SeqCst), 2);
 }
@@ -60,22 +49,11 @@ async fn a_granted_host_is_asked() {
 async fn any_other_host_is_refused() {
     let (address, count) = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let https = format!("https://{address}");
-    for hosts in [
-        &[][..],
-        &["127.0.0.1:1"][..],
-        &[https.as_str()][..],
-        &["localhost:80"][..],
-    ] {
+    for hosts in [&[][..], &["127.0.0.1:1"][..], &[https.as_str()][..], &["localhost:80"][..]] {
         let failure = deploy(hosts).fails("get", &format!("\"{address}\"")).await;
-        assert_eq!(
-            (failure.code.as_str(), failure.message.as_str()),
-            ("http", DENIED),
-            "granted: {hosts:?}"
-        );
+        assert_eq!((failure.code.as_str(), failure.message.as_str()), ("http", DENIED), "granted: {hosts:?}");
     }
-    let user = deploy(&[&address])
-        .fails("get", &format!("\"user@{address}\""))
-        .await;
+    let user = deploy(&[&address]).fails("get", &format!("\"user@{address}\"")).await;
     assert_eq!(user.message, DENIED);
     assert_eq!(count.load(Ordering::SeqCst), 0, "something was sent");
 }
@@ -83,20 +61,8 @@ async fn any_other_host_is_refused() {
 #[tokio::test]
 async fn the_host_follows_no_redirect() {
     let (elsewhere, followed) = server("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-    let head =
-        format!("HTTP/1.1 302 Found\r\nlocation: http://{elsewhere}/\r\ncontent-length: 0\r\n\r\n");
+    let head = format!("HTTP/1.1 302 Found\r\nlocation: http://{elsewhere}/\r\ncontent-length: 0\r\n\r\n");
     let (address, count) = server(Box::leak(head.into_boxed_str())).await;
-    assert_eq!(
-        deploy(&[&address])
-            .ok("get", &format!("\"{address}\""))
-            .await,
-        "302"
-    );
-    assert_eq!(
-        (
-            count.load(Ordering::SeqCst),
-            followed.load(Ordering::SeqCst)
-        ),
-        (1, 0)
-    );
+    assert_eq!(deploy(&[&address]).ok("get", &format!("\"{address}\"")).await, "302");
+    assert_eq!((count.load(Ordering::SeqCst), followed.load(Ordering::SeqCst)), (1, 0));
 }

@@ -16,9 +16,7 @@ fn deployment(limits: WasmLimits) -> Deployment {
 /// Drops an attempt at its deadline, as the engine does.
 async fn cut_short(deployed: &Deployment, name: &str) {
     let attempt = deployed.registry.run(task(name, "null"));
-    tokio::time::timeout(Duration::from_millis(100), attempt)
-        .await
-        .expect_err("it has no end");
+    tokio::time::timeout(Duration::from_millis(100), attempt).await.expect_err("it has no end");
 }
 
 #[tokio::test]
@@ -37,16 +35,11 @@ async fn an_endless_loop_ends_with_its_attempt() {
 #[tokio::test]
 async fn spinning_guests_leave_room_for_neighbours() {
     let deployed = deployment(WasmLimits::default());
-    let spinning: Vec<_> = (0..16)
-        .map(|_| tokio::spawn(deployed.registry.run(task("loop", "null"))))
-        .collect();
+    let spinning: Vec<_> = (0..16).map(|_| tokio::spawn(deployed.registry.run(task("loop", "null")))).collect();
     eventually("all spin", || deployed.host.running() == spinning.len()).await;
     let begin = Instant::now();
     assert_eq!(deployed.ok("echo", "1").await, "1");
-    println!(
-        "beside 16 spinning guests, an echo took {:?}",
-        begin.elapsed()
-    );
+    println!("beside 16 spinning guests, an echo took {:?}", begin.elapsed());
     assert!(begin.elapsed() < Duration::from_secs(10));
     spinning.iter().for_each(tokio::task::JoinHandle::abort);
     drop(spinning);
@@ -56,35 +49,19 @@ async fn spinning_guests_leave_room_for_neighbours() {
 
 #[tokio::test]
 async fn memory_is_refused_over_the_limit_of_a_call() {
-    let deployed = deployment(WasmLimits {
-        memory_bytes: 32 << 20,
-        ..WasmLimits::default()
-    });
+    let deployed = deployment(WasmLimits { memory_bytes: 32 << 20, ..WasmLimits::default() });
     let failure = deployed.fails("memory", "null").await;
-    assert_eq!(
-        (failure.kind, failure.code.as_str()),
-        (FailureKind::Infrastructure, code::OUT_OF_MEMORY)
-    );
-    assert!(
-        failure.retryable && failure.message.contains(&(32 << 20).to_string()),
-        "{failure}"
-    );
+    assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Infrastructure, code::OUT_OF_MEMORY));
+    assert!(failure.retryable && failure.message.contains(&(32 << 20).to_string()), "{failure}");
     assert_eq!(deployed.ok("echo", "1").await, "1");
     assert_eq!(deployed.host.memory_bytes(), 0);
 }
 
 #[tokio::test]
 async fn memory_is_refused_over_the_limit_of_all_calls() {
-    let limits = WasmLimits {
-        memory_bytes: 64 << 20,
-        total_memory_bytes: 16 << 20,
-        ..WasmLimits::default()
-    };
+    let limits = WasmLimits { memory_bytes: 64 << 20, total_memory_bytes: 16 << 20, ..WasmLimits::default() };
     let failure = deployment(limits).fails("memory", "null").await;
-    assert!(
-        failure.code == code::OUT_OF_MEMORY && failure.message.contains("all wasm activities"),
-        "{failure}"
-    );
+    assert!(failure.code == code::OUT_OF_MEMORY && failure.message.contains("all wasm activities"), "{failure}");
 }
 
 #[tokio::test]

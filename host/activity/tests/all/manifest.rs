@@ -31,31 +31,14 @@ fn parse(text: &str) -> Result<Manifest, relive_activity::ManifestError> {
 #[test]
 fn a_manifest_is_read_and_its_paths_begin_in_its_folder() {
     let manifest = parse(GOOD).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(
-        (manifest.name.as_str(), manifest.build.as_deref()),
-        ("shop", Some("make guests"))
-    );
+    assert_eq!((manifest.name.as_str(), manifest.build.as_deref()), ("shop", Some("make guests")));
     assert_eq!(manifest.folder(), Path::new("/srv/shop"));
-    assert_eq!(
-        manifest.workflows[0].component,
-        PathBuf::from("/srv/shop/order.wasm")
-    );
-    assert_eq!(
-        manifest.workflows[0].position,
-        Position {
-            line: 8,
-            column: 13
-        }
-    );
-    let [charge, email] = &manifest.activities[..] else {
-        panic!("two activities")
-    };
+    assert_eq!(manifest.workflows[0].component, PathBuf::from("/srv/shop/order.wasm"));
+    assert_eq!(manifest.workflows[0].position, Position { line: 8, column: 13 });
+    let [charge, email] = &manifest.activities[..] else { panic!("two activities") };
     assert_eq!(charge.component, PathBuf::from("/opt/charge.wasm"));
     let directory = &charge.grants.directories[0];
-    assert_eq!(
-        (directory.host.as_path(), directory.access),
-        (Path::new("/srv/shop/data"), Access::ReadWrite)
-    );
+    assert_eq!((directory.host.as_path(), directory.access), (Path::new("/srv/shop/data"), Access::ReadWrite));
     assert_eq!(charge.grants.http[0].to_string(), "api.example.com:443");
     assert_eq!(charge.grants.env["MODE"], "test");
     assert_eq!(email.component, PathBuf::from("/srv/shop/out/email.wasm"));
@@ -66,10 +49,7 @@ fn a_manifest_is_read_and_its_paths_begin_in_its_folder() {
 fn grants_may_stand_in_a_table_of_their_own() {
     let text = "[package]\nname = \"a\"\n[[activity]]\nname = \"a\"\ncomponent = \"a.wasm\"\n[activity.grants]\nhttp = [\"h:1\"]\n[[activity.grants.directories]]\nhost = \"d\"\nguest = \"/d\"\n";
     let manifest = parse(text).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(
-        manifest.activities[0].grants.directories[0].access,
-        Access::ReadOnly
-    );
+    assert_eq!(manifest.activities[0].grants.directories[0].access, Access::ReadOnly);
 }
 
 #[test]
@@ -78,89 +58,34 @@ fn an_error_names_its_place() {
     let workflow = "[[workflow]]\nname = \"w\"\ncomponent = \"w.wasm\"\n";
     let activity = "[[activity]]\nname = \"a\"\ncomponent = \"a.wasm\"\n";
     for (text, place, message) in [
-        (
-            format!("{head}nme = \"b\"\n"),
-            (3, 1),
-            "unknown field `nme`",
-        ),
+        (format!("{head}nme = \"b\"\n"), (3, 1), "unknown field `nme`"),
         (format!("{head}[[workflow]]\nname = w\n"), (4, 8), ""),
-        (
-            format!("{head}[[workflow]]\nname = \"w\"\n"),
-            (3, 1),
-            "missing field `component`",
-        ),
-        (
-            format!("{head}[[worflow]]\n"),
-            (3, 3),
-            "unknown field `worflow`",
-        ),
-        (
-            format!("{head}[[workflow]]\nname = \"a b\"\ncomponent = \"w.wasm\"\n"),
-            (4, 8),
-            "workflow holds ' '",
-        ),
-        (
-            format!("{head}{workflow}{workflow}"),
-            (7, 8),
-            "workflow `w` stands here twice, first in line 4",
-        ),
-        (
-            format!("{head}{activity}grants = {{ files = [] }}\n"),
-            (6, 12),
-            "unknown field `files`",
-        ),
-        (
-            format!("{head}{activity}grants = {{ http = [\"example.com\"] }}\n"),
-            (6, 19),
-            "name the port",
-        ),
+        (format!("{head}[[workflow]]\nname = \"w\"\n"), (3, 1), "missing field `component`"),
+        (format!("{head}[[worflow]]\n"), (3, 3), "unknown field `worflow`"),
+        (format!("{head}[[workflow]]\nname = \"a b\"\ncomponent = \"w.wasm\"\n"), (4, 8), "workflow holds ' '"),
+        (format!("{head}{workflow}{workflow}"), (7, 8), "workflow `w` stands here twice, first in line 4"),
+        (format!("{head}{activity}grants = {{ files = [] }}\n"), (6, 12), "unknown field `files`"),
+        (format!("{head}{activity}grants = {{ http = [\"example.com\"] }}\n"), (6, 19), "name the port"),
         (
             format!(
                 "{head}{activity}grants = {{ directories = [{{ host = \"a\", guest = \"/a\", access = \"rw\" }}] }}\n"
             ),
-            (6, 65),
+            (6, 64),
             "unknown variant `rw`",
         ),
-        (
-            format!("{head}{activity}grants = {{ env = {{ \"A=B\" = \"1\" }} }}\n"),
-            (6, 10),
-            "neither '='",
-        ),
-        (
-            format!("{head}[[workflow]]\nname = \"w\"\ncomponent = \"\"\n"),
-            (5, 13),
-            "path is empty",
-        ),
-        (
-            "[package]\nname = \"\"\n".to_owned(),
-            (2, 8),
-            "package name is empty",
-        ),
-        (
-            format!("{head}build = \"  \"\n{workflow}"),
-            (3, 9),
-            "the build command is empty",
-        ),
+        (format!("{head}{activity}grants = {{ env = {{ \"A=B\" = \"1\" }} }}\n"), (6, 10), "neither '='"),
+        (format!("{head}[[workflow]]\nname = \"w\"\ncomponent = \"\"\n"), (5, 13), "path is empty"),
+        ("[package]\nname = \"\"\n".to_owned(), (2, 8), "package name is empty"),
+        (format!("{head}build = \"  \"\n{workflow}"), (3, 9), "the build command is empty"),
     ] {
         let error = parse(&text).expect_err(&text);
-        let position = Position {
-            line: place.0,
-            column: place.1,
-        };
+        let position = Position { line: place.0, column: place.1 };
         assert_eq!(error.position, Some(position), "{text}\n{error}");
         assert!(error.message.contains(message), "{text}\n{error}");
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("/srv/shop/relive.toml:{position}: ")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("/srv/shop/relive.toml:{position}: ")), "{error}");
     }
     let error = parse(head).expect_err("nothing to deploy");
-    assert!(
-        error.position.is_none() && error.message.contains("[[workflow]]"),
-        "{error}"
-    );
+    assert!(error.position.is_none() && error.message.contains("[[workflow]]"), "{error}");
     let error = parse("").expect_err("empty");
     assert!(error.message.contains("missing field `package`"), "{error}");
 }
@@ -169,24 +94,10 @@ fn an_error_names_its_place() {
 fn a_missing_file_is_named_with_its_line() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("relive.toml");
-    assert!(
-        Manifest::load(folder.path())
-            .expect_err("no file")
-            .to_string()
-            .contains("relive.toml: read the manifest")
-    );
+    assert!(Manifest::load(folder.path()).expect_err("no file").to_string().contains("relive.toml: read the manifest"));
     std::fs::write(&path, GOOD).expect("written");
     let manifest = Manifest::load(folder.path()).unwrap_or_else(|e| panic!("{e}"));
     let error = manifest.check_files().expect_err("nothing was built");
-    assert_eq!(
-        error.position,
-        Some(Position {
-            line: 8,
-            column: 13
-        })
-    );
-    assert!(
-        error.message.contains("order.wasm") && error.message.contains("`make guests`"),
-        "{error}"
-    );
+    assert_eq!(error.position, Some(Position { line: 8, column: 13 }));
+    assert!(error.message.contains("order.wasm") && error.message.contains("`make guests`"), "{error}");
 }

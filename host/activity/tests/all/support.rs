@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relive_activity::{
-    ActivityRegistry, DispatchLimits, Grants, LoadedActivity, WasmHost, WasmLimits,
-};
+use relive_activity::{ActivityRegistry, DispatchLimits, Grants, LoadedActivity, WasmHost, WasmLimits};
 use relive_core::ports::{ActivityRunner, ActivityTask, AttemptResult};
 use relive_core::{Digest, ExecutionKey, Failure, Json, Namespace, RunId, WorkflowId};
 use relive_sandbox::{AdmittedComponent, Sandbox, SandboxConfig};
@@ -26,15 +24,7 @@ pub fn task(name: &str, input: &str) -> ActivityTask {
     };
     let name = Arc::from(name);
     let correlation_id = Some(Arc::from("c-1"));
-    ActivityTask {
-        execution,
-        command_no: 3,
-        name,
-        input: json(input),
-        attempt: 1,
-        task_queue: None,
-        correlation_id,
-    }
+    ActivityTask { execution, command_no: 3, name, input: json(input), attempt: 1, task_queue: None, correlation_id }
 }
 
 /// A host with a sandbox that compiles in this process.
@@ -46,16 +36,10 @@ pub fn host(limits: WasmLimits) -> WasmHost {
 /// As a deployment does it: admission first.
 pub fn admit(bytes: &[u8]) -> (WasmHost, LoadedActivity) {
     let sandbox = Sandbox::new(SandboxConfig::in_process()).expect("a sandbox");
-    let admitted = sandbox
-        .admit(bytes)
-        .unwrap_or_else(|e| panic!("failed to {e}"));
-    let AdmittedComponent::Activity(component) = admitted.component else {
-        panic!("not an activity")
-    };
+    let admitted = sandbox.admit(bytes).unwrap_or_else(|e| panic!("failed to {e}"));
+    let AdmittedComponent::Activity(component) = admitted.component else { panic!("not an activity") };
     let host = WasmHost::new(sandbox, WasmLimits::default()).expect("a host");
-    let loaded = host
-        .link(admitted.inspection.digest, &component)
-        .expect("links");
+    let loaded = host.link(admitted.inspection.digest, &component).expect("links");
     (host, loaded)
 }
 
@@ -69,21 +53,13 @@ pub struct Deployment {
 impl Deployment {
     pub fn new(bytes: &[u8], names: &[&str], grants: &Grants, limits: WasmLimits) -> Self {
         let host = host(limits);
-        let loaded = host
-            .load(Digest::of(bytes), bytes)
-            .unwrap_or_else(|e| panic!("failed to {e}"));
-        let registry = ActivityRegistry::builder(DispatchLimits::default())
-            .wasm(host.clone())
-            .build();
+        let loaded = host.load(Digest::of(bytes), bytes).unwrap_or_else(|e| panic!("failed to {e}"));
+        let registry = ActivityRegistry::builder(DispatchLimits::default()).wasm(host.clone()).build();
         for name in names {
             let put = registry.put_wasm(&Namespace::default(), name, loaded.clone(), grants);
             put.unwrap_or_else(|e| panic!("failed to {e}"));
         }
-        Self {
-            host,
-            registry,
-            loaded,
-        }
+        Self { host, registry, loaded }
     }
 
     pub async fn run(&self, name: &str, input: &str) -> AttemptResult {
@@ -92,10 +68,7 @@ impl Deployment {
 
     pub async fn ok(&self, name: &str, input: &str) -> String {
         let result = self.run(name, input).await;
-        result
-            .unwrap_or_else(|failure| panic!("{name}: {failure}"))
-            .as_str()
-            .to_owned()
+        result.unwrap_or_else(|failure| panic!("{name}: {failure}")).as_str().to_owned()
     }
 
     pub async fn fails(&self, name: &str, input: &str) -> Failure {
@@ -110,10 +83,7 @@ impl Deployment {
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
-        assert!(
-            begin.elapsed() < Duration::from_secs(20),
-            "not in 20 s: {what}"
-        );
+        assert!(begin.elapsed() < Duration::from_secs(20), "not in 20 s: {what}");
         tokio::task::yield_now().await;
         std::thread::yield_now();
     }

@@ -43,7 +43,8 @@ impl Api {
             marks: None,
             commits: Arc::new(|| 0),
         };
-        let engine = Engine::start(parts, EngineConfig::default(), tokio::runtime::Handle::current()).expect("an engine");
+        let engine =
+            Engine::start(parts, EngineConfig::default(), tokio::runtime::Handle::current()).expect("an engine");
         Self(relive_api::router(engine))
     }
 

@@ -8,14 +8,17 @@ use fixture::{Api, Reply};
 async fn a_start_is_answered_with_its_name_and_its_result() {
     let api = Api::new();
     api.deploy("echo").await;
-    let started = api.post("/v1/namespaces/default/executions", r#"{"workflow":"echo","workflow_id":"a/b","input":{"x": 1.0}}"#).await;
+    let started = api
+        .post("/v1/namespaces/default/executions", r#"{"workflow":"echo","workflow_id":"a/b","input":{"x": 1.0}}"#)
+        .await;
     started.expect(201);
     assert!(started.body.contains(r#""workflow_id":"a/b""#), "{}", started.body);
     let ended = api.get("/v1/namespaces/default/executions/a%2Fb/result?wait_ms=10000").await;
     ended.expect(200);
     // The input's text comes back as it was sent, not as a parser would write it.
     assert!(ended.body.contains(r#""result":{"x": 1.0}"#), "{}", ended.body);
-    let waited = api.post("/v1/namespaces/default/executions?wait_ms=10000", r#"{"workflow":"echo","input":1e2}"#).await;
+    let waited =
+        api.post("/v1/namespaces/default/executions?wait_ms=10000", r#"{"workflow":"echo","input":1e2}"#).await;
     waited.expect(200);
     assert!(waited.body.contains(r#""result":1e2"#) && waited.body.contains("completed"), "{}", waited.body);
 }
@@ -24,7 +27,13 @@ async fn a_start_is_answered_with_its_name_and_its_result() {
 async fn the_correlation_id_is_kept_and_returned() {
     let api = Api::new();
     api.deploy("echo").await;
-    let started = api.post_with("/v1/namespaces/default/executions?wait_ms=10000", r#"{"workflow":"echo","workflow_id":"c"}"#, &[("x-correlation-id", "req-7")]).await;
+    let started = api
+        .post_with(
+            "/v1/namespaces/default/executions?wait_ms=10000",
+            r#"{"workflow":"echo","workflow_id":"c"}"#,
+            &[("x-correlation-id", "req-7")],
+        )
+        .await;
     started.expect(200);
     assert_eq!(started.correlation, "req-7");
     let shown = api.get("/v1/namespaces/default/executions/c").await;
@@ -52,7 +61,9 @@ async fn a_message_reaches_a_waiting_execution_once() {
 async fn reads_answer_for_a_run_that_ended() {
     let api = Api::new();
     api.deploy("echo").await;
-    api.post("/v1/namespaces/default/executions?wait_ms=10000", r#"{"workflow":"echo","workflow_id":"r","input":[1]}"#).await.expect(200);
+    api.post("/v1/namespaces/default/executions?wait_ms=10000", r#"{"workflow":"echo","workflow_id":"r","input":[1]}"#)
+        .await
+        .expect(200);
     let base = "/v1/namespaces/default/executions/r";
     for route in ["", "/history", "/history?from=2&limit=1", "/queries", "/logs", "/state", "/state?at=1"] {
         api.get(&format!("{base}{route}")).await.expect(200);
@@ -103,7 +114,9 @@ async fn bad_requests_get_problems_that_say_what_is_wrong() {
     api.get("/v1/namespaces/default/executions?staus=running").await.problem(400, "invalid-query");
     api.get("/v1/namespaces/default/executions/x?run_id=1").await.problem(400, "invalid-name");
     api.get("/v1/namespaces/default/executions/x/result").await.problem(404, "unknown-execution");
-    api.post("/v1/namespaces/default/executions/x/signals/go", r#"{"input":1}"#).await.problem(404, "unknown-execution");
+    api.post("/v1/namespaces/default/executions/x/signals/go", r#"{"input":1}"#)
+        .await
+        .problem(404, "unknown-execution");
     api.post("/v1/namespaces/default/activities", "").await.problem(400, "invalid-query");
     api.post("/v1/namespaces/default/workflows", "refuse").await.problem(422, "not-wasm");
 }

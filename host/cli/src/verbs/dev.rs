@@ -12,22 +12,35 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The data directory; made if it is not there
-    #[arg(long, alias = "data-dir", env = "RELIVE_DATA", default_value = ".relive", value_name = "DIR")]
+    #[arg(
+        long,
+        alias = "data-dir",
+        env = "RELIVE_DATA",
+        hide_env_values = true,
+        default_value = ".relive",
+        value_name = "DIR"
+    )]
     pub data: PathBuf,
     /// The address to listen on; loopback alone. Port 0 takes a free one
-    #[arg(long, env = "RELIVE_LISTEN", default_value = "127.0.0.1:7474", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "RELIVE_LISTEN",
+        hide_env_values = true,
+        default_value = "127.0.0.1:7474",
+        value_name = "ADDRESS:PORT"
+    )]
     pub listen: String,
     /// Events that a history may have; for new runs
-    #[arg(long, env = "RELIVE_MAX_EVENTS", value_parser = clap::value_parser!(u64).range(100..=relive_core::limits::MAX_EVENT_ID), value_name = "N")]
+    #[arg(long, env = "RELIVE_MAX_EVENTS", hide_env_values = true, value_parser = clap::value_parser!(u64).range(100..=relive_core::limits::MAX_EVENT_ID), value_name = "N")]
     pub max_events: Option<u64>,
     /// How new events are stored: json or postcard
-    #[arg(long, env = "RELIVE_CODEC", value_parser = codec, value_name = "CODEC")]
+    #[arg(long, env = "RELIVE_CODEC", hide_env_values = true, value_parser = codec, value_name = "CODEC")]
     pub codec: Option<CodecId>,
     /// Memory of live guests, in MiB; the least recently used go cold first
-    #[arg(long, env = "RELIVE_CACHE_MB", value_parser = clap::value_parser!(u32).range(1..), value_name = "MIB")]
+    #[arg(long, env = "RELIVE_CACHE_MB", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..), value_name = "MIB")]
     pub cache_mb: Option<u32>,
     /// Write the log to a file instead of stderr; RELIVE_LOG filters it (`info,relive_engine=debug`)
-    #[arg(long, env = "RELIVE_LOG_FILE", value_name = "FILE")]
+    #[arg(long, env = "RELIVE_LOG_FILE", hide_env_values = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Offer the native activity `echo`
     #[arg(long, hide = true)]

@@ -14,7 +14,14 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The data directory to check
-    #[arg(long, alias = "data-dir", env = "RELIVE_DATA", default_value = ".relive", value_name = "DIR")]
+    #[arg(
+        long,
+        alias = "data-dir",
+        env = "RELIVE_DATA",
+        hide_env_values = true,
+        default_value = ".relive",
+        value_name = "DIR"
+    )]
     data: PathBuf,
 }
 

@@ -160,6 +160,9 @@ pub struct TimerRow {
 }
 
 /// One unit of an append: all of it or nothing. It belongs to one run, and may create that run or its successor.
+/// Removals win over puts of the same item. An outside writer's `applied_through` and `command_count` are ignored:
+/// the row keeps its owner's. Refusals are told in this order: malformed, not found, duplicate, fenced, conflict,
+/// closed; so an item that was committed before is a duplicate or a conflict even if the run has closed since.
 #[derive(Clone, Debug)]
 pub struct AppendItem {
     pub run: RunKey,
@@ -305,7 +308,8 @@ pub trait HistoryStore: Send + Sync {
     /// A fresh key for a run. Keys may be lost, never given out twice.
     fn allocate_run_key(&self) -> Result<RunKey, StoreError>;
 
-    /// Takes a run over: its row's epoch becomes `epoch`, and lower ones cannot append any more. Durable.
+    /// Takes a run over: its row's epoch becomes `epoch`, and lower ones cannot append any more. Durable. A run that
+    /// has ended is `Closed`.
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError>;
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError>;

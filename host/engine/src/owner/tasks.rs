@@ -220,12 +220,4 @@ impl Owner {
             self.queue.push_back(Incoming::new(EventBody::new(Some(no), outcome)));
         }
     }
-
-    /// Attempts that run or are due, with the failure of the one before, for operators.
-    pub(crate) fn pending_tasks(&self) -> Vec<(u64, u32, Option<String>)> {
-        self.tasks
-            .iter()
-            .map(|(no, t)| (*no, t.row.attempt, t.last_failure.as_ref().map(ToString::to_string)))
-            .collect()
-    }
 }

@@ -22,7 +22,12 @@ fn version(workflow: &str, code: &str) -> VersionRow {
 
 pub fn components(store: &dyn Store) {
     let bytes = vec![7; 300_000];
-    let meta = ComponentMeta { digest: Digest::of(&bytes), size: 300_000, inspection: json("{\"kind\":1}"), added_at: Timestamp(9) };
+    let meta = ComponentMeta {
+        digest: Digest::of(&bytes),
+        size: 300_000,
+        inspection: json("{\"kind\":1}"),
+        added_at: Timestamp(9),
+    };
     assert_eq!(store.component(&meta.digest), Ok(None));
     assert_eq!(store.component_meta(&meta.digest), Ok(None));
     store.put_component(&meta, &bytes).unwrap();
@@ -39,7 +44,8 @@ pub fn versions_are_numbered(store: &dyn Store) {
     let two = store.deploy(&ns, &version("order", "2")).unwrap();
     assert_eq!((two.version, two.active), (2, true));
     assert_eq!(store.deploy(&ns, &version("bill", "1")).unwrap().version, 1);
-    let all: Vec<_> = store.versions(&ns, None).unwrap().iter().map(|v| (v.workflow.to_string(), v.version, v.active)).collect();
+    let all: Vec<_> =
+        store.versions(&ns, None).unwrap().iter().map(|v| (v.workflow.to_string(), v.version, v.active)).collect();
     assert_eq!(all, [("bill".to_owned(), 1, true), ("order".to_owned(), 1, false), ("order".to_owned(), 2, true)]);
     assert_eq!(store.versions(&ns, Some("order")).unwrap(), [VersionRow { active: false, ..one }, two]);
     let elsewhere = Namespace::new("other").unwrap();

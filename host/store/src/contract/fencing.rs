@@ -93,7 +93,10 @@ pub fn lost_replies(store: &dyn Store) {
     let mut item = script.item(Some(1), [scheduled(1, "1")]);
     item.put_tasks = vec![script.task(1, 2)];
     script.append(store, &item).unwrap();
-    assert_eq!(append_one(store, &item), Err(AppendError::Conflict { expected: 1, actual: 2, tail: item.events.clone() }));
+    assert_eq!(
+        append_one(store, &item),
+        Err(AppendError::Conflict { expected: 1, actual: 2, tail: item.events.clone() })
+    );
     // A message's, with another one in between: its key is known.
     let mut message = script.item(None, [signal("x")]);
     message.inbound_keys = vec!["m:x".to_owned()];

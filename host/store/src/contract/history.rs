@@ -30,7 +30,10 @@ pub fn start_again_finds_its_own_event(store: &dyn Store) {
     let script = Script::new(store, "a");
     let start = script.start(Some(1));
     append_one(store, &start).unwrap();
-    assert_eq!(append_one(store, &start), Err(AppendError::Conflict { expected: 0, actual: 1, tail: start.events.clone() }));
+    assert_eq!(
+        append_one(store, &start),
+        Err(AppendError::Conflict { expected: 0, actual: 1, tail: start.events.clone() })
+    );
 }
 
 pub fn conflict_has_the_tail(store: &dyn Store) {
@@ -38,7 +41,10 @@ pub fn conflict_has_the_tail(store: &dyn Store) {
     let late = script.item(Some(1), [scheduled(1, "1")]);
     let first = script.item(None, [signal("x"), signal("y")]);
     script.append(store, &first).unwrap();
-    assert_eq!(append_one(store, &late), Err(AppendError::Conflict { expected: 1, actual: 3, tail: first.events.clone() }));
+    assert_eq!(
+        append_one(store, &late),
+        Err(AppendError::Conflict { expected: 1, actual: 3, tail: first.events.clone() })
+    );
     assert_untouched(store, &script);
     let ahead = Script { last: 9, ..script.clone() }.item(Some(1), [signal("z")]);
     assert_eq!(append_one(store, &ahead), Err(AppendError::Conflict { expected: 9, actual: 3, tail: Vec::new() }));
@@ -77,7 +83,9 @@ pub fn closed_run(store: &dyn Store) {
     assert_eq!(append_one(store, &late), Err(AppendError::Closed));
     assert_eq!(store.stamp_epoch(script.run, 2), Err(AppendError::Closed));
     // The end itself, tried again, finds itself.
-    assert!(matches!(append_one(store, &end), Err(AppendError::Conflict { actual: 2, tail, .. }) if tail == end.events));
+    assert!(
+        matches!(append_one(store, &end), Err(AppendError::Conflict { actual: 2, tail, .. }) if tail == end.events)
+    );
     check_run(store, script.run);
 }
 

@@ -121,7 +121,8 @@ pub fn the_end_clears_work(store: &dyn Store) {
 pub fn crashes_are_counted(store: &dyn Store) {
     let (mut a, b) = (Script::started(store, "a"), Script::started(store, "b"));
     let mut item = a.item(Some(1), [scheduled(1, "1"), scheduled(2, "1")]);
-    item.put_tasks = vec![a.task(1, 2), relive_core::ports::TaskRow { due_at: Timestamp(u64::MAX / 4), ..a.task(2, 3) }];
+    item.put_tasks =
+        vec![a.task(1, 2), relive_core::ports::TaskRow { due_at: Timestamp(u64::MAX / 4), ..a.task(2, 3) }];
     a.append(store, &item).unwrap();
     store.count_crash(&[a.run, RunKey(12_345)], a.time).unwrap();
     store.count_crash(&[a.run], Timestamp(0)).unwrap();
@@ -220,7 +221,8 @@ pub fn log_lines(store: &dyn Store) {
 
 pub fn blocked_and_unblocked(store: &dyn Store) {
     let mut script = Script::started(store, "a");
-    let block = EventBody::new(None, ExecutionBlocked { reason: BlockReason::OutOfFuel, report: "too much".to_owned() });
+    let block =
+        EventBody::new(None, ExecutionBlocked { reason: BlockReason::OutOfFuel, report: "too much".to_owned() });
     let mut item = script.item(Some(1), [block]);
     (item.row.status, item.row.blocked) = (Status::Blocked, Some(BlockReason::OutOfFuel));
     script.append(store, &item).unwrap();

@@ -7,8 +7,8 @@ use relive_core::{
     canonical_hash::GENESIS,
     codec::{Codec, CodecId, StoredEvent},
     event::{
-        CancelRequested, EventBody, ExecutionCompleted, ExecutionContinuedAsNew, ExecutionStarted, ExecutionTerminated, SignalReceived,
-        TaskCompleted, TaskScheduled, TimerCreated, TimerFired,
+        CancelRequested, EventBody, ExecutionCompleted, ExecutionContinuedAsNew, ExecutionStarted, ExecutionTerminated,
+        SignalReceived, TaskCompleted, TaskScheduled, TimerCreated, TimerFired,
     },
     history::{Rows, decode_all, validate_rows},
     ids::ExecutionKey,

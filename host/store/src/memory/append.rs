@@ -33,30 +33,16 @@ impl Lookup for State {
     }
 
     fn has_inbound_key(&self, run: RunKey, key: &str) -> Result<bool, Infallible> {
-        Ok(self
-            .runs
-            .get(&run)
-            .is_some_and(|r| r.inbound_keys.contains(key)))
+        Ok(self.runs.get(&run).is_some_and(|r| r.inbound_keys.contains(key)))
     }
 
-    fn open_run(
-        &self,
-        namespace: &Namespace,
-        id: &WorkflowId,
-    ) -> Result<Option<RunId>, Infallible> {
+    fn open_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunId>, Infallible> {
         let key = self.open.get(&(namespace.clone(), id.clone()));
-        Ok(key
-            .and_then(|key| self.runs.get(key))
-            .map(|r| r.row.execution.run_id))
+        Ok(key.and_then(|key| self.runs.get(key)).map(|r| r.row.execution.run_id))
     }
 
     fn name(&self, run: RunKey) -> Result<Option<(Namespace, WorkflowId)>, Infallible> {
-        Ok(self.runs.get(&run).map(|r| {
-            (
-                r.row.execution.namespace.clone(),
-                r.row.execution.workflow_id.clone(),
-            )
-        }))
+        Ok(self.runs.get(&run).map(|r| (r.row.execution.namespace.clone(), r.row.execution.workflow_id.clone())))
     }
 }
 
@@ -64,21 +50,12 @@ impl State {
     pub(super) fn append(&mut self, item: &AppendItem) -> Result<Appended, AppendError> {
         let judged = match judge(self, item) {
             Ok(judged) => judged,
-            Err(Stop::Refused(AppendError::Conflict {
-                expected, actual, ..
-            })) => {
-                let tail = self.runs.get(&item.run).map_or(Vec::new(), |r| {
-                    r.events
-                        .iter()
-                        .filter(|e| e.event_id > expected)
-                        .cloned()
-                        .collect()
-                });
-                return Err(AppendError::Conflict {
-                    expected,
-                    actual,
-                    tail,
-                });
+            Err(Stop::Refused(AppendError::Conflict { expected, actual, .. })) => {
+                let tail = self
+                    .runs
+                    .get(&item.run)
+                    .map_or(Vec::new(), |r| r.events.iter().filter(|e| e.event_id > expected).cloned().collect());
+                return Err(AppendError::Conflict { expected, actual, tail });
             }
             Err(Stop::Refused(error)) => return Err(error),
             Err(Stop::Store(never)) => match never {},
@@ -87,22 +64,14 @@ impl State {
         if let (Some(next), Some(head)) = (&item.successor, &judged.successor) {
             self.apply(next, head);
         }
-        Ok(Appended {
-            last_event_id: judged.after.last_event_id,
-        })
+        Ok(Appended { last_event_id: judged.after.last_event_id })
     }
 
     fn apply(&mut self, item: &AppendItem, head: &Head) {
         if let Some(new) = &item.create {
             self.last_key = self.last_key.max(item.run.0);
             self.runs.insert(item.run, new_run(item.run, new));
-            self.open.insert(
-                (
-                    new.execution.namespace.clone(),
-                    new.execution.workflow_id.clone(),
-                ),
-                item.run,
-            );
+            self.open.insert((new.execution.namespace.clone(), new.execution.workflow_id.clone()), item.run);
         }
         let Some(run) = self.runs.get_mut(&item.run) else {
             return;
@@ -112,27 +81,19 @@ impl State {
         run.inbound_keys.extend(item.inbound_keys.iter().cloned());
         run.logs.extend(item.logs.iter().cloned());
         let event_id = head.last_event_id;
-        run.published
-            .extend(item.published.iter().map(|(key, value)| {
-                (
-                    key.clone(),
-                    Published {
-                        key: key.clone(),
-                        value: value.clone(),
-                        event_id,
-                    },
-                )
-            }));
-        run.tasks
-            .extend(item.put_tasks.iter().map(|t| (t.command_no, t.clone())));
+        run.published.extend(
+            item.published
+                .iter()
+                .map(|(key, value)| (key.clone(), Published { key: key.clone(), value: value.clone(), event_id })),
+        );
+        run.tasks.extend(item.put_tasks.iter().map(|t| (t.command_no, t.clone())));
         item.remove_tasks.iter().for_each(|no| {
             run.tasks.remove(no);
         });
         for timer in run.timers.values() {
             self.timers.remove(timer);
         }
-        run.timers
-            .extend(item.put_timers.iter().map(|t| (t.command_no, *t)));
+        run.timers.extend(item.put_timers.iter().map(|t| (t.command_no, *t)));
         item.remove_timers.iter().for_each(|no| {
             run.timers.remove(no);
         });
@@ -141,10 +102,7 @@ impl State {
         } else {
             run.tasks.clear();
             run.timers.clear();
-            self.open.remove(&(
-                run.row.execution.namespace.clone(),
-                run.row.execution.workflow_id.clone(),
-            ));
+            self.open.remove(&(run.row.execution.namespace.clone(), run.row.execution.workflow_id.clone()));
         }
     }
 }

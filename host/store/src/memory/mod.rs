@@ -14,8 +14,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published,
-        Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, Status, StoreError,
+        StoreErrorKind, TaskRow, TimerRow,
     },
 };
 
@@ -57,10 +57,7 @@ impl MemoryStore {
 
 impl Run {
     fn work(&self) -> (Vec<TaskRow>, Vec<TimerRow>) {
-        (
-            self.tasks.values().cloned().collect(),
-            self.timers.values().copied().collect(),
-        )
+        (self.tasks.values().cloned().collect(), self.timers.values().copied().collect())
     }
 
     fn needs_wake(&self) -> bool {
@@ -70,14 +67,8 @@ impl Run {
 
 fn fits(filter: &ListFilter, row: &ExecutionRow) -> bool {
     row.execution.namespace == filter.namespace
-        && filter
-            .workflow
-            .as_ref()
-            .is_none_or(|w| **w == *row.workflow)
-        && filter
-            .workflow_id
-            .as_ref()
-            .is_none_or(|id| *id == row.execution.workflow_id)
+        && filter.workflow.as_ref().is_none_or(|w| **w == *row.workflow)
+        && filter.workflow_id.as_ref().is_none_or(|id| *id == row.execution.workflow_id)
         && filter.status.is_none_or(|status| status == row.status)
 }
 
@@ -90,10 +81,7 @@ impl HistoryStore for MemoryStore {
     fn allocate_run_key(&self) -> Result<RunKey, StoreError> {
         let mut state = self.state.lock();
         if state.last_key >= MAX_RUN_KEY {
-            return Err(StoreError::new(
-                StoreErrorKind::Fatal,
-                "all run keys were given out",
-            ));
+            return Err(StoreError::new(StoreErrorKind::Fatal, "all run keys were given out"));
         }
         state.last_key += 1;
         Ok(RunKey(state.last_key))
@@ -103,10 +91,7 @@ impl HistoryStore for MemoryStore {
         let mut state = self.state.lock();
         let row = &mut state.runs.get_mut(&run).ok_or(AppendError::NotFound)?.row;
         if row.epoch > epoch {
-            return Err(AppendError::Fenced {
-                epoch,
-                owner: row.epoch,
-            });
+            return Err(AppendError::Fenced { epoch, owner: row.epoch });
         }
         if !row.status.is_open() {
             return Err(AppendError::Closed);
@@ -126,15 +111,8 @@ impl HistoryStore for MemoryStore {
         run: Option<RunId>,
     ) -> Result<Option<ExecutionRow>, StoreError> {
         let state = self.state.lock();
-        let named = |row: &ExecutionRow| {
-            row.execution.namespace == *namespace && row.execution.workflow_id == *id
-        };
-        let mut rows = state
-            .runs
-            .values()
-            .rev()
-            .map(|r| &r.row)
-            .filter(|row| named(row));
+        let named = |row: &ExecutionRow| row.execution.namespace == *namespace && row.execution.workflow_id == *id;
+        let mut rows = state.runs.values().rev().map(|r| &r.row).filter(|row| named(row));
         Ok(match run {
             Some(run_id) => rows.find(|row| row.execution.run_id == run_id).cloned(),
             None => match state.open.get(&(namespace.clone(), id.clone())) {
@@ -144,58 +122,26 @@ impl HistoryStore for MemoryStore {
         })
     }
 
-    fn list(
-        &self,
-        filter: &ListFilter,
-        before: Option<RunKey>,
-        limit: usize,
-    ) -> Result<Vec<ExecutionRow>, StoreError> {
+    fn list(&self, filter: &ListFilter, before: Option<RunKey>, limit: usize) -> Result<Vec<ExecutionRow>, StoreError> {
         let state = self.state.lock();
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = state
-            .runs
-            .range((Bound::Unbounded, end))
-            .rev()
-            .map(|(_, r)| &r.row);
-        Ok(rows
-            .filter(|row| fits(filter, row))
-            .take(limit)
-            .cloned()
-            .collect())
+        let rows = state.runs.range((Bound::Unbounded, end)).rev().map(|(_, r)| &r.row);
+        Ok(rows.filter(|row| fits(filter, row)).take(limit).cloned().collect())
     }
 
-    fn read_from(
-        &self,
-        run: RunKey,
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         let state = self.state.lock();
         let events = state.runs.get(&run).map_or(&[][..], |r| &r.events);
-        Ok(events
-            .iter()
-            .filter(|e| e.event_id >= from)
-            .take(limit)
-            .cloned()
-            .collect())
+        Ok(events.iter().filter(|e| e.event_id >= from).take(limit).cloned().collect())
     }
 
     fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
         let state = self.state.lock();
         let later = state.runs.range((Bound::Excluded(after), Bound::Unbounded));
-        Ok(later
-            .filter(|(_, r)| r.needs_wake())
-            .map(|(key, _)| *key)
-            .take(limit)
-            .collect())
+        Ok(later.filter(|(_, r)| r.needs_wake()).map(|(key, _)| *key).take(limit).collect())
     }
 
-    fn due_timers(
-        &self,
-        after: Option<TimerRow>,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<TimerRow>, StoreError> {
+    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
         let state = self.state.lock();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(state
@@ -207,42 +153,20 @@ impl HistoryStore for MemoryStore {
             .collect())
     }
 
-    fn open_tasks(
-        &self,
-        after: Option<(RunKey, u64)>,
-        limit: usize,
-    ) -> Result<Vec<TaskRow>, StoreError> {
+    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
         let state = self.state.lock();
         let first = after.map_or(RunKey(0), |(run, _)| run);
-        let tasks = state
-            .runs
-            .range(first..)
-            .flat_map(|(_, r)| r.tasks.values());
-        Ok(tasks
-            .filter(|t| after.is_none_or(|after| (t.run, t.command_no) > after))
-            .take(limit)
-            .cloned()
-            .collect())
+        let tasks = state.runs.range(first..).flat_map(|(_, r)| r.tasks.values());
+        Ok(tasks.filter(|t| after.is_none_or(|after| (t.run, t.command_no) > after)).take(limit).cloned().collect())
     }
 
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
-        Ok(self
-            .state
-            .lock()
-            .runs
-            .get(&run)
-            .map(Run::work)
-            .unwrap_or_default())
+        Ok(self.state.lock().runs.get(&run).map(Run::work).unwrap_or_default())
     }
 
     fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        for task in state
-            .runs
-            .values_mut()
-            .flat_map(|r| r.tasks.values_mut())
-            .filter(|t| t.due_at <= now)
-        {
+        for task in state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(|t| t.due_at <= now) {
             task.attempt = task.attempt.saturating_add(1);
         }
         for key in running.iter().collect::<BTreeSet<_>>() {
@@ -258,20 +182,10 @@ impl HistoryStore for MemoryStore {
         let Some(run) = state.runs.get(&run) else {
             return Ok(Vec::new());
         };
-        Ok(run
-            .published
-            .values()
-            .filter(|p| key.is_none_or(|key| p.key == key))
-            .cloned()
-            .collect())
+        Ok(run.published.values().filter(|p| key.is_none_or(|key| p.key == key)).cloned().collect())
     }
 
-    fn logs(
-        &self,
-        run: RunKey,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, LogLine)>, StoreError> {
+    fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
         let state = self.state.lock();
         let Some(run) = state.runs.get(&run) else {
             return Ok(Vec::new());

@@ -32,10 +32,9 @@ pub(super) fn append(writer: &Writer, batch: &[AppendItem]) -> Vec<Outcome> {
     }
     match writer.transact(|conn| try_batch(conn, &writer.shared, batch)) {
         Ok(outcomes) => outcomes,
-        Err(error) if batch.len() == 1 || writer.shared.check_alive().is_err() => batch
-            .iter()
-            .map(|_| Err(AppendError::Backend(error.clone())))
-            .collect(),
+        Err(error) if batch.len() == 1 || writer.shared.check_alive().is_err() => {
+            batch.iter().map(|_| Err(AppendError::Backend(error.clone()))).collect()
+        }
         Err(error) => {
             tracing::warn!(%error, items = batch.len(), "a batch failed and is halved");
             let (left, right) = batch.split_at(batch.len() / 2);
@@ -46,11 +45,7 @@ pub(super) fn append(writer: &Writer, batch: &[AppendItem]) -> Vec<Outcome> {
     }
 }
 
-fn try_batch(
-    conn: &Connection,
-    shared: &Shared,
-    batch: &[AppendItem],
-) -> Result<Done<Vec<Outcome>>> {
+fn try_batch(conn: &Connection, shared: &Shared, batch: &[AppendItem]) -> Result<Done<Vec<Outcome>>> {
     let mut gathered = Gathered::default();
     let mut outcomes = Vec::with_capacity(batch.len());
     for item in batch {
@@ -58,9 +53,7 @@ fn try_batch(
             Ok(judged) => {
                 shared.fault(FaultPoint::Write)?;
                 place(conn, item, &judged, &mut gathered)?;
-                Ok(Appended {
-                    last_event_id: judged.after.last_event_id,
-                })
+                Ok(Appended { last_event_id: judged.after.last_event_id })
             }
             Err(Stop::Refused(error)) => Err(error),
             Err(Stop::Store(error)) => return Err(error),
@@ -68,20 +61,11 @@ fn try_batch(
     }
     gathered.flush(conn)?;
     for (item, outcome) in batch.iter().zip(&mut outcomes) {
-        if let Err(AppendError::Conflict {
-            expected,
-            actual,
-            tail,
-        }) = outcome
-        {
+        if let Err(AppendError::Conflict { expected, actual, tail }) = outcome {
             *tail = read::events(conn, item.run, *expected + 1, *actual, usize::MAX)?;
         }
     }
-    Ok(if outcomes.iter().any(std::result::Result::is_ok) {
-        Done::Commit(outcomes)
-    } else {
-        Done::Rollback(outcomes)
-    })
+    Ok(if outcomes.iter().any(std::result::Result::is_ok) { Done::Commit(outcomes) } else { Done::Rollback(outcomes) })
 }
 
 /// Looks up in the transaction.
@@ -107,47 +91,28 @@ impl Lookup for Rows<'_> {
                 log_count: rows::number(row, 9)?,
             })
         };
-        self.0
-            .prepare_cached(sql)?
-            .query_row([run.0.cast_signed()], read)
-            .optional()
+        self.0.prepare_cached(sql)?.query_row([run.0.cast_signed()], read).optional()
     }
 
     fn has_inbound_key(&self, run: RunKey, key: &str) -> Result<bool> {
         let sql = "SELECT 1 FROM inbound_keys WHERE run = ?1 AND key = ?2";
-        self.0
-            .prepare_cached(sql)?
-            .exists(params![run.0.cast_signed(), key])
+        self.0.prepare_cached(sql)?.exists(params![run.0.cast_signed(), key])
     }
 
     fn open_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunId>> {
         let sql = "SELECT run_id FROM executions WHERE namespace = ?1 AND workflow_id = ?2 AND status <= 1";
-        self.0
-            .prepare_cached(sql)?
-            .query_row([namespace.as_str(), id.as_str()], |row| {
-                rows::run_id(row, 0)
-            })
-            .optional()
+        self.0.prepare_cached(sql)?.query_row([namespace.as_str(), id.as_str()], |row| rows::run_id(row, 0)).optional()
     }
 
     fn name(&self, run: RunKey) -> Result<Option<(Namespace, WorkflowId)>> {
         let sql = "SELECT namespace, workflow_id FROM executions WHERE key = ?1";
-        let read =
-            |row: &rusqlite::Row<'_>| Ok((rows::namespace(row, 0)?, rows::workflow_id(row, 1)?));
-        self.0
-            .prepare_cached(sql)?
-            .query_row([run.0.cast_signed()], read)
-            .optional()
+        let read = |row: &rusqlite::Row<'_>| Ok((rows::namespace(row, 0)?, rows::workflow_id(row, 1)?));
+        self.0.prepare_cached(sql)?.query_row([run.0.cast_signed()], read).optional()
     }
 }
 
 /// Writes an item's execution rows and keys, and gathers the rest.
-fn place<'a>(
-    conn: &Connection,
-    item: &'a AppendItem,
-    judged: &Judged,
-    gathered: &mut Gathered<'a>,
-) -> Result<()> {
+fn place<'a>(conn: &Connection, item: &'a AppendItem, judged: &Judged, gathered: &mut Gathered<'a>) -> Result<()> {
     place_one(conn, item, judged.before.as_ref(), &judged.after, gathered)?;
     if let (Some(next), Some(head)) = (&item.successor, &judged.successor) {
         place_one(conn, next, None, head, gathered)?;
@@ -163,9 +128,7 @@ fn place_one<'a>(
     gathered: &mut Gathered<'a>,
 ) -> Result<()> {
     match (before, &item.create) {
-        (Some(before), _) if before.status == after.status && !item.row.reset_crashes => {
-            step(conn, item, after)?
-        }
+        (Some(before), _) if before.status == after.status && !item.row.reset_crashes => step(conn, item, after)?,
         (Some(_), _) => change(conn, item, after)?,
         (None, Some(new)) => create(conn, item, new, after)?,
         (None, None) => return Err(unreadable("an item without a row")),
@@ -177,12 +140,7 @@ fn place_one<'a>(
     for (key, value) in &item.published {
         let sql = "INSERT INTO published (run, key, event_id, value) VALUES (?1, ?2, ?3, ?4) \
                    ON CONFLICT DO UPDATE SET event_id = excluded.event_id, value = excluded.value";
-        let row = params![
-            item.run.0.cast_signed(),
-            key,
-            after.last_event_id.cast_signed(),
-            value.as_str()
-        ];
+        let row = params![item.run.0.cast_signed(), key, after.last_event_id.cast_signed(), value.as_str()];
         conn.prepare_cached(sql)?.execute(row)?;
     }
     gathered.take(item, after);
@@ -191,18 +149,8 @@ fn place_one<'a>(
 
 /// Binds what every update sets (?1 to ?9), and its condition (?10, ?11).
 fn bind_head(statement: &mut CachedStatement<'_>, item: &AppendItem, after: &Head) -> Result<()> {
-    let numbers = [
-        after.epoch,
-        after.last_event_id,
-        after.last_inbound_id,
-        after.applied_through,
-        after.command_count,
-    ];
-    for (n, value) in numbers
-        .into_iter()
-        .chain([after.history_bytes, after.log_count])
-        .enumerate()
-    {
+    let numbers = [after.epoch, after.last_event_id, after.last_inbound_id, after.applied_through, after.command_count];
+    for (n, value) in numbers.into_iter().chain([after.history_bytes, after.log_count]).enumerate() {
         statement.raw_bind_parameter(n + 1, value.cast_signed())?;
     }
     statement.raw_bind_parameter(8, time(after.last_timestamp))?;
@@ -244,13 +192,7 @@ fn closed_at(after: &Head) -> Option<i64> {
 }
 
 fn expect_one(changed: usize) -> Result<()> {
-    if changed == 1 {
-        Ok(())
-    } else {
-        Err(unreadable(format!(
-            "an execution's row that {changed} rows answer to"
-        )))
-    }
+    if changed == 1 { Ok(()) } else { Err(unreadable(format!("an execution's row that {changed} rows answer to"))) }
 }
 
 fn create(conn: &Connection, item: &AppendItem, new: &NewExecution, after: &Head) -> Result<()> {
@@ -293,20 +235,12 @@ struct Gathered<'a> {
 }
 
 static EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new(
-        "INSERT INTO events (key, timestamp, type, codec, version, hash, bytes) VALUES",
-        "(?,?,?,?,?,?,?)",
-        "",
-    )
+    Bulk::new("INSERT INTO events (key, timestamp, type, codec, version, hash, bytes) VALUES", "(?,?,?,?,?,?,?)", "")
 });
 static PUT_TASKS: LazyLock<Bulk> = LazyLock::new(|| {
     let tail = "ON CONFLICT DO UPDATE SET event_id = excluded.event_id, attempt = excluded.attempt, due_at = excluded.due_at, \
                 scheduled_at = excluded.scheduled_at";
-    Bulk::new(
-        "INSERT INTO tasks (key, event_id, attempt, due_at, scheduled_at) VALUES",
-        "(?,?,?,?,?)",
-        tail,
-    )
+    Bulk::new("INSERT INTO tasks (key, event_id, attempt, due_at, scheduled_at) VALUES", "(?,?,?,?,?)", tail)
 });
 static PUT_TIMERS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
@@ -315,48 +249,23 @@ static PUT_TIMERS: LazyLock<Bulk> = LazyLock::new(|| {
         "ON CONFLICT DO UPDATE SET deadline = excluded.deadline",
     )
 });
-static PUT_LOGS: LazyLock<Bulk> = LazyLock::new(|| {
-    Bulk::new(
-        "INSERT INTO logs (key, at, level, message, fields) VALUES",
-        "(?,?,?,?,?)",
-        "",
-    )
-});
-static REMOVE_TASKS: LazyLock<Bulk> =
-    LazyLock::new(|| Bulk::new("DELETE FROM tasks WHERE key IN (", "?", ")"));
-static REMOVE_TIMERS: LazyLock<Bulk> =
-    LazyLock::new(|| Bulk::new("DELETE FROM timers WHERE key IN (", "?", ")"));
+static PUT_LOGS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new("INSERT INTO logs (key, at, level, message, fields) VALUES", "(?,?,?,?,?)", ""));
+static REMOVE_TASKS: LazyLock<Bulk> = LazyLock::new(|| Bulk::new("DELETE FROM tasks WHERE key IN (", "?", ")"));
+static REMOVE_TIMERS: LazyLock<Bulk> = LazyLock::new(|| Bulk::new("DELETE FROM timers WHERE key IN (", "?", ")"));
 
 impl<'a> Gathered<'a> {
     /// Takes an item's rows. Within an item removals win: a timer may be made and given up in one turn.
     fn take(&mut self, item: &'a AppendItem, after: &Head) {
         let run = item.run;
-        self.events
-            .extend(item.events.iter().map(|e| (row_key(run, e.event_id), e)));
+        self.events.extend(item.events.iter().map(|e| (row_key(run, e.event_id), e)));
         let first = after.log_count - item.logs.len() as u64 + 1;
-        self.logs.extend(
-            (first..)
-                .zip(&item.logs)
-                .map(|(no, line)| (row_key(run, no), line)),
-        );
+        self.logs.extend((first..).zip(&item.logs).map(|(no, line)| (row_key(run, no), line)));
         if after.status.is_open() {
-            self.tasks.extend(
-                item.put_tasks
-                    .iter()
-                    .map(|t| (row_key(run, t.command_no), Some(t))),
-            );
-            self.tasks
-                .extend(item.remove_tasks.iter().map(|no| (row_key(run, *no), None)));
-            self.timers.extend(
-                item.put_timers
-                    .iter()
-                    .map(|t| (row_key(run, t.command_no), Some(t.deadline))),
-            );
-            self.timers.extend(
-                item.remove_timers
-                    .iter()
-                    .map(|no| (row_key(run, *no), None)),
-            );
+            self.tasks.extend(item.put_tasks.iter().map(|t| (row_key(run, t.command_no), Some(t))));
+            self.tasks.extend(item.remove_tasks.iter().map(|no| (row_key(run, *no), None)));
+            self.timers.extend(item.put_timers.iter().map(|t| (row_key(run, t.command_no), Some(t.deadline))));
+            self.timers.extend(item.remove_timers.iter().map(|no| (row_key(run, *no), None)));
         } else {
             self.closed.push(run);
         }
@@ -379,32 +288,21 @@ impl<'a> Gathered<'a> {
             s.raw_bind_parameter(at + 1, time(line.at))?;
             s.raw_bind_parameter(at + 2, level_code(line.level))?;
             s.raw_bind_parameter(at + 3, line.message.as_str())?;
-            let fields = serde_json::to_string(&line.fields)
-                .map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+            let fields =
+                serde_json::to_string(&line.fields).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
             s.raw_bind_parameter(at + 4, fields)
         })?;
         for run in &self.closed {
             let range = (row_key(*run, 0), last_row_key(*run));
-            conn.prepare_cached("DELETE FROM tasks WHERE key BETWEEN ?1 AND ?2")?
-                .execute(range)?;
-            conn.prepare_cached("DELETE FROM timers WHERE key BETWEEN ?1 AND ?2")?
-                .execute(range)?;
+            conn.prepare_cached("DELETE FROM tasks WHERE key BETWEEN ?1 AND ?2")?.execute(range)?;
+            conn.prepare_cached("DELETE FROM timers WHERE key BETWEEN ?1 AND ?2")?.execute(range)?;
         }
         Ok(())
     }
 
     fn flush_tasks(&self, conn: &Connection) -> Result<()> {
-        let put: Vec<(i64, &TaskRow)> = self
-            .tasks
-            .iter()
-            .filter_map(|(key, task)| task.map(|t| (*key, t)))
-            .collect();
-        let removed: Vec<i64> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.is_none())
-            .map(|(key, _)| *key)
-            .collect();
+        let put: Vec<(i64, &TaskRow)> = self.tasks.iter().filter_map(|(key, task)| task.map(|t| (*key, t))).collect();
+        let removed: Vec<i64> = self.tasks.iter().filter(|(_, task)| task.is_none()).map(|(key, _)| *key).collect();
         REMOVE_TASKS.run(conn, &removed, |s, at, key| s.raw_bind_parameter(at, key))?;
         PUT_TASKS.run(conn, &put, |s, at, (key, task)| {
             s.raw_bind_parameter(at, key)?;
@@ -416,17 +314,10 @@ impl<'a> Gathered<'a> {
     }
 
     fn flush_timers(&self, conn: &Connection) -> Result<()> {
-        let put: Vec<(i64, i64)> = self
-            .timers
-            .iter()
-            .filter_map(|(key, deadline)| deadline.map(|d| (*key, time(d))))
-            .collect();
-        let removed: Vec<i64> = self
-            .timers
-            .iter()
-            .filter(|(_, deadline)| deadline.is_none())
-            .map(|(key, _)| *key)
-            .collect();
+        let put: Vec<(i64, i64)> =
+            self.timers.iter().filter_map(|(key, deadline)| deadline.map(|d| (*key, time(d)))).collect();
+        let removed: Vec<i64> =
+            self.timers.iter().filter(|(_, deadline)| deadline.is_none()).map(|(key, _)| *key).collect();
         REMOVE_TIMERS.run(conn, &removed, |s, at, key| s.raw_bind_parameter(at, key))?;
         PUT_TIMERS.run(conn, &put, |s, at, (key, deadline)| {
             s.raw_bind_parameter(at, key)?;
@@ -437,15 +328,12 @@ impl<'a> Gathered<'a> {
 
 /// See the port: one statement for the tasks, one a run for the crashes.
 pub(super) fn count_crash(conn: &Connection, running: &[RunKey], now: Timestamp) -> Result<()> {
-    conn.prepare_cached(
-        "UPDATE tasks SET attempt = min(attempt + 1, 4294967295) WHERE due_at <= ?1",
-    )?
-    .execute([time(now)])?;
+    conn.prepare_cached("UPDATE tasks SET attempt = min(attempt + 1, 4294967295) WHERE due_at <= ?1")?
+        .execute([time(now)])?;
     let open = status_code(Status::Blocked);
     for run in running.iter().collect::<std::collections::BTreeSet<_>>() {
         let sql = "UPDATE executions SET crashes = crashes + 1 WHERE key = ?1 AND status <= ?2";
-        conn.prepare_cached(sql)?
-            .execute([run.0.cast_signed(), open])?;
+        conn.prepare_cached(sql)?.execute([run.0.cast_signed(), open])?;
     }
     Ok(())
 }

@@ -15,10 +15,7 @@ impl Bulk {
     /// Statements of `head`, then `row` once a row with commas between, then `tail`. A row takes `columns` parameters.
     pub(super) fn new(head: &str, row: &str, tail: &str) -> Self {
         let columns = row.matches('?').count();
-        Self {
-            columns,
-            sql: CHUNKS.map(|n| format!("{head} {} {tail}", vec![row; n].join(","))),
-        }
+        Self { columns, sql: CHUNKS.map(|n| format!("{head} {} {tail}", vec![row; n].join(","))) }
     }
 
     /// Runs the statements for all rows. `bind` binds one row's parameters, from the given index on.

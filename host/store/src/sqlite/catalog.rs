@@ -11,18 +11,13 @@ use super::{
     rows::{self, time},
 };
 
-const VERSION: &str =
-    "workflow, version, digest, export, input_schema, output_schema, active, deployed_at";
+const VERSION: &str = "workflow, version, digest, export, input_schema, output_schema, active, deployed_at";
 const ACTIVITY: &str = "name, digest, grants, deployed_at";
 
 fn version(row: &Row<'_>) -> Result<VersionRow> {
     let schema = |column| {
         row.get_ref(column).and_then(|v| {
-            if v == rusqlite::types::ValueRef::Null {
-                Ok(None)
-            } else {
-                rows::json(row, column).map(Some)
-            }
+            if v == rusqlite::types::ValueRef::Null { Ok(None) } else { rows::json(row, column).map(Some) }
         })
     };
     Ok(VersionRow {
@@ -48,44 +43,21 @@ fn activity(row: &Row<'_>) -> Result<ActivityRow> {
 
 /// Makes the version of this code the only active one, adding it if it is new.
 fn deploy(conn: &Connection, namespace: &str, row: &VersionRow) -> Result<VersionRow> {
-    conn.prepare_cached(
-        "UPDATE versions SET active = 0 WHERE namespace = ?1 AND workflow = ?2 AND active = 1",
-    )?
-    .execute(params![namespace, &*row.workflow])?;
+    conn.prepare_cached("UPDATE versions SET active = 0 WHERE namespace = ?1 AND workflow = ?2 AND active = 1")?
+        .execute(params![namespace, &*row.workflow])?;
     let sql = format!(
         "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND digest = ?3 AND export = ?4"
     );
-    let code = params![
-        namespace,
-        &*row.workflow,
-        row.digest.0.as_slice(),
-        &*row.export
-    ];
-    if let Some(known) = conn
-        .prepare_cached(&sql)?
-        .query_row(code, version)
-        .optional()?
-    {
+    let code = params![namespace, &*row.workflow, row.digest.0.as_slice(), &*row.export];
+    if let Some(known) = conn.prepare_cached(&sql)?.query_row(code, version).optional()? {
         conn.prepare_cached("UPDATE versions SET active = 1 WHERE namespace = ?1 AND workflow = ?2 AND version = ?3")?
             .execute(params![namespace, &*row.workflow, known.version])?;
-        return Ok(VersionRow {
-            active: true,
-            ..known
-        });
+        return Ok(VersionRow { active: true, ..known });
     }
-    let last =
-        "SELECT coalesce(max(version), 0) FROM versions WHERE namespace = ?1 AND workflow = ?2";
-    let last: u32 = conn
-        .prepare_cached(last)?
-        .query_row(params![namespace, &*row.workflow], |row| row.get(0))?;
-    let new = VersionRow {
-        version: last + 1,
-        active: true,
-        ..row.clone()
-    };
-    let sql = format!(
-        "INSERT INTO versions (namespace, {VERSION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)"
-    );
+    let last = "SELECT coalesce(max(version), 0) FROM versions WHERE namespace = ?1 AND workflow = ?2";
+    let last: u32 = conn.prepare_cached(last)?.query_row(params![namespace, &*row.workflow], |row| row.get(0))?;
+    let new = VersionRow { version: last + 1, active: true, ..row.clone() };
+    let sql = format!("INSERT INTO versions (namespace, {VERSION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)");
     conn.prepare_cached(&sql)?.execute(params![
         namespace,
         &*new.workflow,
@@ -100,22 +72,12 @@ fn deploy(conn: &Connection, namespace: &str, row: &VersionRow) -> Result<Versio
 }
 
 impl Catalog for SqliteStore {
-    fn put_component(
-        &self,
-        meta: &ComponentMeta,
-        bytes: &[u8],
-    ) -> std::result::Result<(), StoreError> {
+    fn put_component(&self, meta: &ComponentMeta, bytes: &[u8]) -> std::result::Result<(), StoreError> {
         crate::check::component(meta, bytes)?;
         let sql = "INSERT INTO components (digest, size, added_at, inspection, bytes) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
         let size = meta.size.cast_signed();
         self.writer.write(|conn| {
-            let row = params![
-                meta.digest.0.as_slice(),
-                size,
-                time(meta.added_at),
-                meta.inspection.as_str(),
-                bytes
-            ];
+            let row = params![meta.digest.0.as_slice(), size, time(meta.added_at), meta.inspection.as_str(), bytes];
             conn.prepare_cached(sql)?.execute(row).map(|_| ())
         })
     }
@@ -123,9 +85,7 @@ impl Catalog for SqliteStore {
     fn component(&self, digest: &Digest) -> std::result::Result<Option<Vec<u8>>, StoreError> {
         let sql = "SELECT bytes FROM components WHERE digest = ?1";
         let bytes = self.readers.read(|conn| {
-            conn.prepare_cached(sql)?
-                .query_row([digest.0.as_slice()], |row| row.get::<_, Vec<u8>>(0))
-                .optional()
+            conn.prepare_cached(sql)?.query_row([digest.0.as_slice()], |row| row.get::<_, Vec<u8>>(0)).optional()
         })?;
         match bytes {
             Some(bytes) if Digest::of(&bytes) != *digest => {
@@ -138,10 +98,7 @@ impl Catalog for SqliteStore {
         }
     }
 
-    fn component_meta(
-        &self,
-        digest: &Digest,
-    ) -> std::result::Result<Option<ComponentMeta>, StoreError> {
+    fn component_meta(&self, digest: &Digest) -> std::result::Result<Option<ComponentMeta>, StoreError> {
         let sql = "SELECT digest, size, inspection, added_at FROM components WHERE digest = ?1";
         let read = |row: &Row<'_>| {
             Ok(ComponentMeta {
@@ -151,20 +108,11 @@ impl Catalog for SqliteStore {
                 added_at: rows::timestamp(row, 3)?,
             })
         };
-        self.readers.read(|conn| {
-            conn.prepare_cached(sql)?
-                .query_row([digest.0.as_slice()], read)
-                .optional()
-        })
+        self.readers.read(|conn| conn.prepare_cached(sql)?.query_row([digest.0.as_slice()], read).optional())
     }
 
-    fn deploy(
-        &self,
-        namespace: &Namespace,
-        row: &VersionRow,
-    ) -> std::result::Result<VersionRow, StoreError> {
-        self.writer
-            .write(|conn| deploy(conn, namespace.as_str(), row))
+    fn deploy(&self, namespace: &Namespace, row: &VersionRow) -> std::result::Result<VersionRow, StoreError> {
+        self.writer.write(|conn| deploy(conn, namespace.as_str(), row))
     }
 
     fn active_version(
@@ -172,14 +120,9 @@ impl Catalog for SqliteStore {
         namespace: &Namespace,
         workflow: &str,
     ) -> std::result::Result<Option<VersionRow>, StoreError> {
-        let sql = format!(
-            "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND active = 1"
-        );
-        self.readers.read(|conn| {
-            conn.prepare_cached(&sql)?
-                .query_row([namespace.as_str(), workflow], version)
-                .optional()
-        })
+        let sql = format!("SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND active = 1");
+        self.readers
+            .read(|conn| conn.prepare_cached(&sql)?.query_row([namespace.as_str(), workflow], version).optional())
     }
 
     fn versions(
@@ -191,17 +134,11 @@ impl Catalog for SqliteStore {
             "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND (?2 IS NULL OR workflow = ?2) ORDER BY workflow, version"
         );
         self.readers.read(|conn| {
-            conn.prepare_cached(&sql)?
-                .query_map(params![namespace.as_str(), workflow], version)?
-                .collect()
+            conn.prepare_cached(&sql)?.query_map(params![namespace.as_str(), workflow], version)?.collect()
         })
     }
 
-    fn put_activity(
-        &self,
-        namespace: &Namespace,
-        row: &ActivityRow,
-    ) -> std::result::Result<(), StoreError> {
+    fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> std::result::Result<(), StoreError> {
         let sql = format!(
             "INSERT INTO activities (namespace, {ACTIVITY}) VALUES (?1, ?2, ?3, ?4, ?5) \
              ON CONFLICT DO UPDATE SET digest = excluded.digest, grants = excluded.grants, deployed_at = excluded.deployed_at"
@@ -218,28 +155,13 @@ impl Catalog for SqliteStore {
         })
     }
 
-    fn activity(
-        &self,
-        namespace: &Namespace,
-        name: &str,
-    ) -> std::result::Result<Option<ActivityRow>, StoreError> {
+    fn activity(&self, namespace: &Namespace, name: &str) -> std::result::Result<Option<ActivityRow>, StoreError> {
         let sql = format!("SELECT {ACTIVITY} FROM activities WHERE namespace = ?1 AND name = ?2");
-        self.readers.read(|conn| {
-            conn.prepare_cached(&sql)?
-                .query_row([namespace.as_str(), name], activity)
-                .optional()
-        })
+        self.readers.read(|conn| conn.prepare_cached(&sql)?.query_row([namespace.as_str(), name], activity).optional())
     }
 
-    fn activities(
-        &self,
-        namespace: &Namespace,
-    ) -> std::result::Result<Vec<ActivityRow>, StoreError> {
+    fn activities(&self, namespace: &Namespace) -> std::result::Result<Vec<ActivityRow>, StoreError> {
         let sql = format!("SELECT {ACTIVITY} FROM activities WHERE namespace = ?1 ORDER BY name");
-        self.readers.read(|conn| {
-            conn.prepare_cached(&sql)?
-                .query_map([namespace.as_str()], activity)?
-                .collect()
-        })
+        self.readers.read(|conn| conn.prepare_cached(&sql)?.query_map([namespace.as_str()], activity)?.collect())
     }
 }

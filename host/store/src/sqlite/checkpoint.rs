@@ -21,6 +21,10 @@ use super::{error::store_error, pool::BUSY_TIMEOUT, writer::Writer};
 
 /// Pages in the log before it is moved. Less means more syncs, more a longer recovery after a crash.
 pub(super) const CHECKPOINT_PAGES: u32 = 4_000;
+/// Rounds beside the writer; one that writes as fast as pages are moved is paused in the end all the same.
+const MAX_ROUNDS: u32 = 4;
+/// So many pages are moved quickly enough for a writer to wait.
+const SMALL_REST: i64 = 256;
 /// A log that readers kept from starting over is cut back to this once it does.
 pub(super) const LOG_LIMIT: i64 = 64 << 20;
 
@@ -54,12 +58,7 @@ impl Checkpointer {
                 }
             }
         })?;
-        Ok(Self {
-            wake,
-            stop,
-            thread: Some(thread),
-            conn,
-        })
+        Ok(Self { wake, stop, thread: Some(thread), conn })
     }
 
     pub(super) fn run_now(&self, writer: &Writer) -> Result<(), StoreError> {
@@ -89,17 +88,30 @@ pub(super) enum StartError {
     Io(#[from] std::io::Error),
 }
 
-/// First beside the writer, then the rest with the writer paused.
+/// First beside the writer, in rounds until little is left, then the rest with the writer paused.
 fn move_log(conn: &Connection, writer: &Writer) -> rusqlite::Result<()> {
-    let result = passive(conn).and_then(|()| writer.paused(|| passive(conn)));
+    let result = catch_up(conn).and_then(|()| writer.paused(|| passive(conn)).map(|_| ()));
     if let Err(error) = &result {
         writer.shared.heed(error);
     }
     result
 }
 
-fn passive(conn: &Connection) -> rusqlite::Result<()> {
-    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+fn catch_up(conn: &Connection) -> rusqlite::Result<()> {
+    let mut moved = 0;
+    for _ in 0..MAX_ROUNDS {
+        let total = passive(conn)?;
+        if total - moved < SMALL_REST {
+            break;
+        }
+        moved = total;
+    }
+    Ok(())
+}
+
+/// Moves what is there without waiting for anybody; gives the pages of the log that were moved since it began.
+fn passive(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2))
 }
 
 /// What the writer's commits tell the thread.
@@ -115,9 +127,7 @@ impl Signal {
         if pages < last {
             self.last.store(0, Ordering::Relaxed);
         }
-        if pages >= CHECKPOINT_PAGES
-            && (pages < last || pages - last.max(1) >= CHECKPOINT_PAGES / 4)
-        {
+        if pages >= CHECKPOINT_PAGES && (pages < last || pages - last.max(1) >= CHECKPOINT_PAGES / 4) {
             self.last.store(pages, Ordering::Relaxed);
             if let Err(TrySendError::Disconnected(())) = self.wake.try_send(()) {
                 tracing::debug!("the checkpoint thread has ended");
@@ -129,22 +139,13 @@ impl Signal {
 /// What the writer's commits hold, what the handle holds, and what the thread waits on.
 pub(super) fn signal() -> (Signal, SyncSender<()>, Receiver<()>) {
     let (wake, woken) = sync_channel(1);
-    (
-        Signal {
-            wake: wake.clone(),
-            last: AtomicU32::new(0),
-        },
-        wake,
-        woken,
-    )
+    (Signal { wake: wake.clone(), last: AtomicU32::new(0) }, wake, woken)
 }
 
 /// Has the writer's commits tell `signal` of the log's length; this takes the place of SQLite's own checkpoints.
 pub(super) fn watch(conn: &mut Connection, signal: Signal) -> rusqlite::Result<()> {
-    conn.wal_hook(Some(
-        move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
-            signal.log_has(u32::try_from(pages).unwrap_or(0));
-            Ok(())
-        },
-    ))
+    conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: std::ffi::c_int| {
+        signal.log_has(u32::try_from(pages).unwrap_or(0));
+        Ok(())
+    }))
 }

@@ -12,10 +12,7 @@ pub type FatalHandler = Arc<dyn Fn(&str) + Send + Sync>;
 /// Logs and aborts.
 pub(super) fn abort_process() -> FatalHandler {
     Arc::new(|message| {
-        tracing::error!(
-            error = message,
-            "a sync failed; what is on disk is unknown, so this process ends"
-        );
+        tracing::error!(error = message, "a sync failed; what is on disk is unknown, so this process ends");
         std::process::abort()
     })
 }
@@ -27,19 +24,12 @@ pub(super) struct Unreadable(pub String);
 
 /// The error for a stored value that cannot be read.
 pub(super) fn unreadable(what: impl Into<String>) -> Error {
-    Error::FromSqlConversionFailure(
-        0,
-        rusqlite::types::Type::Null,
-        Box::new(Unreadable(what.into())),
-    )
+    Error::FromSqlConversionFailure(0, rusqlite::types::Type::Null, Box::new(Unreadable(what.into())))
 }
 
 /// An SQLite error of this extended result code, for injected faults.
 pub(super) fn injected(code: i32) -> Error {
-    Error::SqliteFailure(
-        ffi::Error::new(code),
-        Some(format!("injected fault {code}")),
-    )
+    Error::SqliteFailure(ffi::Error::new(code), Some(format!("injected fault {code}")))
 }
 
 /// Whether the error says that a sync failed.
@@ -52,16 +42,14 @@ pub(super) fn is_failed_sync(error: &Error) -> bool {
 pub(super) fn kind(error: &Error) -> StoreErrorKind {
     match error {
         Error::SqliteFailure(e, _) => match e.code {
-            ErrorCode::DatabaseBusy
-            | ErrorCode::DatabaseLocked
-            | ErrorCode::FileLockingProtocolFailed => StoreErrorKind::Transient,
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed => {
+                StoreErrorKind::Transient
+            }
             ErrorCode::OperationInterrupted | ErrorCode::OutOfMemory | ErrorCode::SchemaChanged => {
                 StoreErrorKind::Transient
             }
             ErrorCode::SystemIoFailure if is_failed_sync(error) => StoreErrorKind::Fatal,
-            ErrorCode::SystemIoFailure if e.extended_code == ffi::SQLITE_IOERR_CORRUPTFS => {
-                StoreErrorKind::Corrupt
-            }
+            ErrorCode::SystemIoFailure if e.extended_code == ffi::SQLITE_IOERR_CORRUPTFS => StoreErrorKind::Corrupt,
             ErrorCode::SystemIoFailure => StoreErrorKind::Transient,
             ErrorCode::DiskFull => StoreErrorKind::NoSpace,
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => StoreErrorKind::ReadOnly,
@@ -82,9 +70,7 @@ pub(super) fn store_error(error: &Error) -> StoreError {
     let what = match kind {
         StoreErrorKind::Transient => "the database is busy or the disk failed for now",
         StoreErrorKind::NoSpace => "the disk is full; free some space and try again",
-        StoreErrorKind::ReadOnly => {
-            "the database is read-only; check the permissions of the data directory"
-        }
+        StoreErrorKind::ReadOnly => "the database is read-only; check the permissions of the data directory",
         StoreErrorKind::Corrupt => "the database holds damaged data",
         StoreErrorKind::Fatal => "the database failed",
     };

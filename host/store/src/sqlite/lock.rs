@@ -24,12 +24,7 @@ impl DirLock {
     /// Locks the directory through its file `lock`, which names the holder for people.
     pub(super) fn take(dir: &Path) -> Result<Self, LockError> {
         let path = dir.join("lock");
-        let options = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
+        let options = std::fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = options.map_err(LockError::Io)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -40,9 +35,7 @@ impl DirLock {
             }
             Err(errno) => return Err(LockError::Io(errno.into())),
         }
-        let write = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        let write = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         write.map_err(LockError::Io)?;
         Ok(Self { _file: file })
     }

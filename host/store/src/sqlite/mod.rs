@@ -24,8 +24,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published,
-        StoreError, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, TaskRow,
+        TimerRow,
     },
 };
 
@@ -60,8 +60,7 @@ impl SqliteStore {
 
     /// Notes that this host ends in good order: the last thing it writes. Durable.
     pub fn close_clean(&self) -> Result<(), StoreError> {
-        self.writer
-            .write(|conn| schema::set_meta(conn, schema::CLEAN, 1))
+        self.writer.write(|conn| schema::set_meta(conn, schema::CLEAN, 1))
     }
 
     /// Commits so far, as the database's own commit hook counts them.
@@ -105,52 +104,27 @@ impl HistoryStore for SqliteStore {
         id: &WorkflowId,
         run: Option<RunId>,
     ) -> Result<Option<ExecutionRow>, StoreError> {
-        self.readers
-            .read(|conn| read::find(conn, namespace, id, run))
+        self.readers.read(|conn| read::find(conn, namespace, id, run))
     }
 
-    fn list(
-        &self,
-        filter: &ListFilter,
-        before: Option<RunKey>,
-        limit: usize,
-    ) -> Result<Vec<ExecutionRow>, StoreError> {
-        self.readers
-            .read(|conn| read::list(conn, filter, before, limit))
+    fn list(&self, filter: &ListFilter, before: Option<RunKey>, limit: usize) -> Result<Vec<ExecutionRow>, StoreError> {
+        self.readers.read(|conn| read::list(conn, filter, before, limit))
     }
 
-    fn read_from(
-        &self,
-        run: RunKey,
-        from: u64,
-        limit: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.readers
-            .read(|conn| read::events(conn, run, from, u64::MAX, limit))
+    fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.readers.read(|conn| read::events(conn, run, from, u64::MAX, limit))
     }
 
     fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
-        self.readers
-            .read(|conn| read::needs_wake(conn, after, limit))
+        self.readers.read(|conn| read::needs_wake(conn, after, limit))
     }
 
-    fn due_timers(
-        &self,
-        after: Option<TimerRow>,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<TimerRow>, StoreError> {
-        self.readers
-            .read(|conn| read::due_timers(conn, after, until, limit))
+    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+        self.readers.read(|conn| read::due_timers(conn, after, until, limit))
     }
 
-    fn open_tasks(
-        &self,
-        after: Option<(RunKey, u64)>,
-        limit: usize,
-    ) -> Result<Vec<TaskRow>, StoreError> {
-        self.readers
-            .read(|conn| read::open_tasks(conn, after, limit))
+    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
+        self.readers.read(|conn| read::open_tasks(conn, after, limit))
     }
 
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
@@ -158,21 +132,14 @@ impl HistoryStore for SqliteStore {
     }
 
     fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
-        self.writer
-            .write(|conn| append::count_crash(conn, running, now))
+        self.writer.write(|conn| append::count_crash(conn, running, now))
     }
 
     fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError> {
         self.readers.read(|conn| read::published(conn, run, key))
     }
 
-    fn logs(
-        &self,
-        run: RunKey,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<(u64, LogLine)>, StoreError> {
-        self.readers
-            .read(|conn| read::logs(conn, run, after, limit))
+    fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
+        self.readers.read(|conn| read::logs(conn, run, after, limit))
     }
 }

@@ -42,13 +42,7 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self {
-            readers: 4,
-            page_size: 4096,
-            max_pages: None,
-            fatal: abort_process(),
-            faults: None,
-        }
+        Self { readers: 4, page_size: 4096, max_pages: None, fatal: abort_process(), faults: None }
     }
 }
 
@@ -64,11 +58,7 @@ pub enum OpenError {
     #[error("{} is in use by another host{}; stop that one first", dir.display(), holder(*pid))]
     Locked { dir: PathBuf, pid: Option<u32> },
     #[error("{} was written by a newer version of relive (schema {found}, this one knows {known}); use that version", dir.display())]
-    NewerVersion {
-        dir: PathBuf,
-        found: i64,
-        known: i64,
-    },
+    NewerVersion { dir: PathBuf, found: i64, known: i64 },
     #[error("the database in {} is damaged or not relive's: {message}; restore it from a backup", dir.display())]
     Corrupt { dir: PathBuf, message: String },
     #[error("the database in {} cannot be used: {message}", dir.display())]
@@ -100,10 +90,7 @@ impl OpenError {
             ErrorKind::NotADirectory | ErrorKind::AlreadyExists => Self::NotADirectory(dir),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::ReadOnly(dir),
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace(dir),
-            _ => Self::Unusable {
-                dir,
-                message: error.to_string(),
-            },
+            _ => Self::Unusable { dir, message: error.to_string() },
         }
     }
 
@@ -112,14 +99,8 @@ impl OpenError {
         match kind(error) {
             StoreErrorKind::NoSpace => Self::NoSpace(dir),
             StoreErrorKind::ReadOnly => Self::ReadOnly(dir),
-            StoreErrorKind::Corrupt => Self::Corrupt {
-                dir,
-                message: error.to_string(),
-            },
-            _ => Self::Unusable {
-                dir,
-                message: store_error(error).message,
-            },
+            StoreErrorKind::Corrupt => Self::Corrupt { dir, message: error.to_string() },
+            _ => Self::Unusable { dir, message: store_error(error).message },
         }
     }
 }
@@ -130,10 +111,7 @@ impl SqliteStore {
     pub fn open(dir: &Path, options: OpenOptions) -> Result<Self, OpenError> {
         prepare_dir(dir)?;
         let lock = DirLock::take(dir).map_err(|error| match error {
-            LockError::Held(pid) => OpenError::Locked {
-                dir: dir.to_owned(),
-                pid,
-            },
+            LockError::Held(pid) => OpenError::Locked { dir: dir.to_owned(), pid },
             LockError::Io(error) => OpenError::io(dir, &error),
         })?;
         let path = dir.join(FILE);
@@ -152,37 +130,19 @@ impl SqliteStore {
         let (signal, wake, woken) = checkpoint::signal();
         checkpoint::watch(&mut conn, signal).map_err(sqlite)?;
         let writer = Arc::new(Writer::new(conn, shared.clone()));
-        let claim = writer
-            .write(schema::claim)
-            .map_err(|error| match error.kind {
-                StoreErrorKind::NoSpace => OpenError::NoSpace(dir.to_owned()),
-                StoreErrorKind::ReadOnly => OpenError::ReadOnly(dir.to_owned()),
-                StoreErrorKind::Corrupt => OpenError::Corrupt {
-                    dir: dir.to_owned(),
-                    message: error.message,
-                },
-                _ => OpenError::Unusable {
-                    dir: dir.to_owned(),
-                    message: error.message,
-                },
-            })?;
+        let claim = writer.write(schema::claim).map_err(|error| match error.kind {
+            StoreErrorKind::NoSpace => OpenError::NoSpace(dir.to_owned()),
+            StoreErrorKind::ReadOnly => OpenError::ReadOnly(dir.to_owned()),
+            StoreErrorKind::Corrupt => OpenError::Corrupt { dir: dir.to_owned(), message: error.message },
+            _ => OpenError::Unusable { dir: dir.to_owned(), message: error.message },
+        })?;
         let readers = Readers::open(&path, options.readers, shared).map_err(sqlite)?;
-        let checkpointer = Checkpointer::start(&path, writer.clone(), wake, woken).map_err(
-            |error| match error {
-                StartError::Sqlite(error) => OpenError::sqlite(dir, &error),
-                StartError::Io(error) => OpenError::io(dir, &error),
-            },
-        )?;
+        let checkpointer = Checkpointer::start(&path, writer.clone(), wake, woken).map_err(|error| match error {
+            StartError::Sqlite(error) => OpenError::sqlite(dir, &error),
+            StartError::Io(error) => OpenError::io(dir, &error),
+        })?;
         let keys = Mutex::new(claim.keys);
-        Ok(Self {
-            checkpointer,
-            readers,
-            writer,
-            keys,
-            epoch: claim.epoch,
-            was_clean: claim.was_clean,
-            _lock: lock,
-        })
+        Ok(Self { checkpointer, readers, writer, keys, epoch: claim.epoch, was_clean: claim.was_clean, _lock: lock })
     }
 }
 
@@ -192,19 +152,14 @@ fn prepare_dir(dir: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     let made = std::fs::create_dir_all(dir).and_then(|()| {
-        let parent = dir
-            .parent()
-            .filter(|p| !p.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::File::open(parent)?.sync_all()
     });
     made.map_err(|error| OpenError::io(dir, &error))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -221,9 +176,7 @@ fn tune(conn: &Connection, options: &OpenOptions) -> rusqlite::Result<()> {
     conn.pragma_update(None, "trusted_schema", false)?;
     // Without it, REPLACE would delete events past their trigger.
     conn.pragma_update(None, "recursive_triggers", true)?;
-    conn.pragma_update_and_check(None, "journal_size_limit", checkpoint::LOG_LIMIT, |row| {
-        row.get::<_, i64>(0)
-    })?;
+    conn.pragma_update_and_check(None, "journal_size_limit", checkpoint::LOG_LIMIT, |row| row.get::<_, i64>(0))?;
     if let Some(pages) = options.max_pages {
         conn.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0))?;
     }
@@ -235,23 +188,12 @@ fn check_ours(dir: &Path, conn: &Connection) -> Result<(), OpenError> {
     let sqlite = |error: rusqlite::Error| OpenError::sqlite(dir, &error);
     let found = schema::version(conn).map_err(sqlite)?;
     if found > schema::KNOWN_VERSION {
-        return Err(OpenError::NewerVersion {
-            dir: dir.to_owned(),
-            found,
-            known: schema::KNOWN_VERSION,
-        });
+        return Err(OpenError::NewerVersion { dir: dir.to_owned(), found, known: schema::KNOWN_VERSION });
     }
-    let id: i64 = conn
-        .pragma_query_value(None, "application_id", |row| row.get(0))
-        .map_err(sqlite)?;
-    let tables: i64 = conn
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(sqlite)?;
+    let id: i64 = conn.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(sqlite)?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
     if id != schema::APPLICATION_ID && (found != 0 || tables != 0) {
-        return Err(OpenError::Corrupt {
-            dir: dir.to_owned(),
-            message: "it is another program's".to_owned(),
-        });
+        return Err(OpenError::Corrupt { dir: dir.to_owned(), message: "it is another program's".to_owned() });
     }
     Ok(())
 }

@@ -43,48 +43,31 @@ impl Drop for Lease<'_> {
 
 impl Readers {
     pub(super) fn open(path: &Path, count: usize, shared: Arc<Shared>) -> rusqlite::Result<Self> {
-        let idle = (0..count.max(1))
-            .map(|_| open_reader(path))
-            .collect::<rusqlite::Result<_>>()?;
-        Ok(Self {
-            idle: Mutex::new(idle),
-            returned: Condvar::new(),
-            shared,
-        })
+        let idle = (0..count.max(1)).map(|_| open_reader(path)).collect::<rusqlite::Result<_>>()?;
+        Ok(Self { idle: Mutex::new(idle), returned: Condvar::new(), shared })
     }
 
     fn lease(&self) -> Lease<'_> {
         let mut idle = self.idle.lock();
         loop {
             if let Some(conn) = idle.pop() {
-                return Lease {
-                    pool: self,
-                    conn: Some(conn),
-                };
+                return Lease { pool: self, conn: Some(conn) };
             }
             self.returned.wait(&mut idle);
         }
     }
 
     /// Runs `f` on a connection of its own; transient errors are tried again.
-    pub(super) fn read<T>(
-        &self,
-        f: impl Fn(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn read<T>(&self, f: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.shared.check_alive()?;
         let lease = self.lease();
         let Some(conn) = &lease.conn else {
-            return Err(StoreError::new(
-                StoreErrorKind::Fatal,
-                "no connection to read with",
-            ));
+            return Err(StoreError::new(StoreErrorKind::Fatal, "no connection to read with"));
         };
         let mut tries = 1;
         loop {
             match f(conn) {
-                Err(error) if kind(&error) == StoreErrorKind::Transient && tries < MAX_TRIES => {
-                    tries += 1
-                }
+                Err(error) if kind(&error) == StoreErrorKind::Transient && tries < MAX_TRIES => tries += 1,
                 result => return result.map_err(|error| store_error(&error)),
             }
         }

@@ -14,31 +14,16 @@ fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn one<T>(
-    conn: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: fn(&Row<'_>) -> Result<T>,
-) -> Result<Option<T>> {
+fn one<T>(conn: &Connection, sql: &str, params: impl Params, read: fn(&Row<'_>) -> Result<T>) -> Result<Option<T>> {
     conn.prepare_cached(sql)?.query_row(params, read).optional()
 }
 
-fn all<T>(
-    conn: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: fn(&Row<'_>) -> Result<T>,
-) -> Result<Vec<T>> {
+fn all<T>(conn: &Connection, sql: &str, params: impl Params, read: fn(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     conn.prepare_cached(sql)?.query_map(params, read)?.collect()
 }
 
 pub(super) fn execution(conn: &Connection, run: RunKey) -> Result<Option<ExecutionRow>> {
-    one(
-        conn,
-        &format!("SELECT {EXECUTION} FROM executions WHERE key = ?1"),
-        [run.0.cast_signed()],
-        rows::execution,
-    )
+    one(conn, &format!("SELECT {EXECUTION} FROM executions WHERE key = ?1"), [run.0.cast_signed()], rows::execution)
 }
 
 pub(super) fn find(
@@ -47,31 +32,15 @@ pub(super) fn find(
     id: &WorkflowId,
     run: Option<RunId>,
 ) -> Result<Option<ExecutionRow>> {
-    let by_name =
-        format!("SELECT {EXECUTION} FROM executions WHERE namespace = ?1 AND workflow_id = ?2");
+    let by_name = format!("SELECT {EXECUTION} FROM executions WHERE namespace = ?1 AND workflow_id = ?2");
     let name = (namespace.as_str(), id.as_str());
     if let Some(run) = run {
         let sql = format!("{by_name} AND run_id = ?3");
-        return one(
-            conn,
-            &sql,
-            params![name.0, name.1, run.0.as_bytes().as_slice()],
-            rows::execution,
-        );
+        return one(conn, &sql, params![name.0, name.1, run.0.as_bytes().as_slice()], rows::execution);
     }
-    match one(
-        conn,
-        &format!("{by_name} AND status <= 1"),
-        name,
-        rows::execution,
-    )? {
+    match one(conn, &format!("{by_name} AND status <= 1"), name, rows::execution)? {
         Some(open) => Ok(Some(open)),
-        None => one(
-            conn,
-            &format!("{by_name} ORDER BY key DESC LIMIT 1"),
-            name,
-            rows::execution,
-        ),
+        None => one(conn, &format!("{by_name} ORDER BY key DESC LIMIT 1"), name, rows::execution),
     }
 }
 
@@ -84,9 +53,7 @@ pub(super) fn list(
 ) -> Result<Vec<ExecutionRow>> {
     let before = before.map_or(i64::MAX, |key| key.0.cast_signed());
     let status = filter.status.map(status_code);
-    let mut sql = format!(
-        "SELECT {EXECUTION} FROM executions WHERE key < :before AND +namespace = :namespace"
-    );
+    let mut sql = format!("SELECT {EXECUTION} FROM executions WHERE key < :before AND +namespace = :namespace");
     let mut params: Vec<(&str, &dyn ToSql)> = vec![(":before", &before)];
     let namespace = filter.namespace.as_str();
     params.push((":namespace", &namespace));
@@ -123,22 +90,14 @@ pub(super) fn events(
     through: u64,
     limit: usize,
 ) -> Result<Vec<StoredEvent>> {
-    let sql =
-        format!("SELECT {EVENT} FROM events WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3");
-    all(
-        conn,
-        &sql,
-        (row_key(run, from), row_key(run, through), limit_of(limit)),
-        rows::event,
-    )
+    let sql = format!("SELECT {EVENT} FROM events WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3");
+    all(conn, &sql, (row_key(run, from), row_key(run, through), limit_of(limit)), rows::event)
 }
 
 pub(super) fn needs_wake(conn: &Connection, after: RunKey, limit: usize) -> Result<Vec<RunKey>> {
     let sql = "SELECT key FROM executions INDEXED BY executions_wake \
                WHERE status = 0 AND last_inbound_id > applied_through AND key > ?1 ORDER BY key LIMIT ?2";
-    all(conn, sql, (after.0.cast_signed(), limit_of(limit)), |row| {
-        rows::number(row, 0).map(RunKey)
-    })
+    all(conn, sql, (after.0.cast_signed(), limit_of(limit)), |row| rows::number(row, 0).map(RunKey))
 }
 
 pub(super) fn due_timers(
@@ -147,24 +106,13 @@ pub(super) fn due_timers(
     until: Timestamp,
     limit: usize,
 ) -> Result<Vec<TimerRow>> {
-    let (deadline, key) = after.map_or((-1, -1), |t| {
-        (time(t.deadline), row_key(t.run, t.command_no))
-    });
+    let (deadline, key) = after.map_or((-1, -1), |t| (time(t.deadline), row_key(t.run, t.command_no)));
     let sql = "SELECT key, deadline FROM timers INDEXED BY timers_due \
                WHERE (deadline, key) > (?1, ?2) AND deadline <= ?3 ORDER BY deadline, key LIMIT ?4";
-    all(
-        conn,
-        sql,
-        (deadline, key, time(until), limit_of(limit)),
-        rows::timer,
-    )
+    all(conn, sql, (deadline, key, time(until), limit_of(limit)), rows::timer)
 }
 
-pub(super) fn open_tasks(
-    conn: &Connection,
-    after: Option<(RunKey, u64)>,
-    limit: usize,
-) -> Result<Vec<TaskRow>> {
+pub(super) fn open_tasks(conn: &Connection, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>> {
     let after = after.map_or(-1, |(run, command_no)| row_key(run, command_no));
     let sql = format!("SELECT {TASK} FROM tasks WHERE key > ?1 ORDER BY key LIMIT ?2");
     all(conn, &sql, (after, limit_of(limit)), rows::task)
@@ -174,17 +122,10 @@ pub(super) fn open_work(conn: &Connection, run: RunKey) -> Result<(Vec<TaskRow>,
     let range = (row_key(run, 0), last_row_key(run));
     let tasks = format!("SELECT {TASK} FROM tasks WHERE key BETWEEN ?1 AND ?2 ORDER BY key");
     let timers = "SELECT key, deadline FROM timers WHERE key BETWEEN ?1 AND ?2 ORDER BY key";
-    Ok((
-        all(conn, &tasks, range, rows::task)?,
-        all(conn, timers, range, rows::timer)?,
-    ))
+    Ok((all(conn, &tasks, range, rows::task)?, all(conn, timers, range, rows::timer)?))
 }
 
-pub(super) fn published(
-    conn: &Connection,
-    run: RunKey,
-    key: Option<&str>,
-) -> Result<Vec<Published>> {
+pub(super) fn published(conn: &Connection, run: RunKey, key: Option<&str>) -> Result<Vec<Published>> {
     let read = |row: &Row<'_>| {
         Ok(Published {
             key: rows::text(row, 0)?.to_owned(),
@@ -196,17 +137,7 @@ pub(super) fn published(
     all(conn, sql, params![run.0.cast_signed(), key], read)
 }
 
-pub(super) fn logs(
-    conn: &Connection,
-    run: RunKey,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<(u64, LogLine)>> {
+pub(super) fn logs(conn: &Connection, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>> {
     let sql = "SELECT key, at, level, message, fields FROM logs WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?3";
-    all(
-        conn,
-        sql,
-        (row_key(run, after), last_row_key(run), limit_of(limit)),
-        rows::log_line,
-    )
+    all(conn, sql, (row_key(run, after), last_row_key(run), limit_of(limit)), rows::log_line)
 }

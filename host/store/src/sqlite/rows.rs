@@ -27,24 +27,16 @@ pub(super) fn last_row_key(run: RunKey) -> i64 {
 }
 
 pub(super) fn split_key(key: i64) -> (RunKey, u64) {
-    (
-        RunKey(key.cast_unsigned() >> NUMBER_BITS),
-        key.cast_unsigned() & NUMBER_MASK,
-    )
+    (RunKey(key.cast_unsigned() >> NUMBER_BITS), key.cast_unsigned() & NUMBER_MASK)
 }
 
 pub(super) fn status_code(status: Status) -> i64 {
-    Status::ALL
-        .iter()
-        .position(|s| *s == status)
-        .map_or(-1, |n| n as i64)
+    Status::ALL.iter().position(|s| *s == status).map_or(-1, |n| n as i64)
 }
 
 pub(super) fn status_of(code: i64) -> rusqlite::Result<Status> {
     let status = usize::try_from(code).ok().and_then(|n| Status::ALL.get(n));
-    status
-        .copied()
-        .ok_or_else(|| unreadable(format!("status {code}")))
+    status.copied().ok_or_else(|| unreadable(format!("status {code}")))
 }
 
 /// Times at the end of the range are held there: they mean "any time".
@@ -80,9 +72,7 @@ pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a 
 }
 
 pub(super) fn hash(row: &Row<'_>, column: usize) -> rusqlite::Result<[u8; 32]> {
-    bytes(row, column)?
-        .try_into()
-        .map_err(|_| unreadable("a hash that is not 32 bytes long"))
+    bytes(row, column)?.try_into().map_err(|_| unreadable("a hash that is not 32 bytes long"))
 }
 
 pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
@@ -90,9 +80,7 @@ pub(super) fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
 }
 
 pub(super) fn run_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RunId> {
-    Uuid::from_slice(bytes(row, column)?)
-        .map(RunId)
-        .map_err(|e| unreadable(format!("a run id: {e}")))
+    Uuid::from_slice(bytes(row, column)?).map(RunId).map_err(|e| unreadable(format!("a run id: {e}")))
 }
 
 pub(super) fn namespace(row: &Row<'_>, column: usize) -> rusqlite::Result<Namespace> {
@@ -135,16 +123,13 @@ pub(super) fn execution(row: &Row<'_>) -> rusqlite::Result<ExecutionRow> {
         history_bytes: number(row, 8)?,
         crashes: small(row, 9)?,
         started_at: timestamp(row, 10)?,
-        closed_at: row
-            .get::<_, Option<i64>>(11)?
-            .map(|at| Timestamp(at.max(0).cast_unsigned())),
+        closed_at: row.get::<_, Option<i64>>(11)?.map(|at| Timestamp(at.max(0).cast_unsigned())),
         correlation_id: correlation_id.map(Into::into),
     })
 }
 
 fn block_reason(name: &str) -> rusqlite::Result<BlockReason> {
-    serde_json::from_value(name.into())
-        .map_err(|_| unreadable(format!("the block reason {name:?}")))
+    serde_json::from_value(name.into()).map_err(|_| unreadable(format!("the block reason {name:?}")))
 }
 
 /// Columns of an event, in the order that [`event`] reads them.
@@ -180,40 +165,19 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
 /// Reads `key, deadline`.
 pub(super) fn timer(row: &Row<'_>) -> rusqlite::Result<TimerRow> {
     let (run, command_no) = split_key(row.get(0)?);
-    Ok(TimerRow {
-        deadline: timestamp(row, 1)?,
-        run,
-        command_no,
-    })
+    Ok(TimerRow { deadline: timestamp(row, 1)?, run, command_no })
 }
 
-const LEVELS: [LogLevel; 5] = [
-    LogLevel::Trace,
-    LogLevel::Debug,
-    LogLevel::Info,
-    LogLevel::Warn,
-    LogLevel::Error,
-];
+const LEVELS: [LogLevel; 5] = [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
 
 pub(super) fn level_code(level: LogLevel) -> i64 {
-    LEVELS
-        .iter()
-        .position(|l| *l == level)
-        .map_or(-1, |n| n as i64)
+    LEVELS.iter().position(|l| *l == level).map_or(-1, |n| n as i64)
 }
 
 /// Reads `key, at, level, message, fields`.
 pub(super) fn log_line(row: &Row<'_>) -> rusqlite::Result<(u64, LogLine)> {
-    let level = LEVELS
-        .get(small::<usize>(row, 2)?)
-        .ok_or_else(|| unreadable("a log level"))?;
-    let fields = serde_json::from_str(text(row, 4)?)
-        .map_err(|e| unreadable(format!("a log line's fields: {e}")))?;
-    let line = LogLine {
-        at: timestamp(row, 1)?,
-        level: *level,
-        message: text(row, 3)?.to_owned(),
-        fields,
-    };
+    let level = LEVELS.get(small::<usize>(row, 2)?).ok_or_else(|| unreadable("a log level"))?;
+    let fields = serde_json::from_str(text(row, 4)?).map_err(|e| unreadable(format!("a log line's fields: {e}")))?;
+    let line = LogLine { at: timestamp(row, 1)?, level: *level, message: text(row, 3)?.to_owned(), fields };
     Ok((split_key(row.get(0)?).1, line))
 }

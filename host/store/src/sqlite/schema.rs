@@ -6,9 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use crate::check::MAX_RUN_KEY;
 
 /// Every migration in order; the database's `user_version` is how many it has had.
-const MIGRATIONS: &[&str] = &[include_str!(
-    "../../../../migrations/sqlite/0001_initial.sql"
-)];
+const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/sqlite/0001_initial.sql")];
 /// "RLIV" in the file's header: the database is ours.
 pub(super) const APPLICATION_ID: i64 = 0x524c_4956;
 /// Run keys reserved at once: one commit in this many starts. What a host does not use is lost.
@@ -22,10 +20,8 @@ pub(super) const CLEAN: &str = "clean";
 /// The newest schema version that this program knows.
 pub(super) const KNOWN_VERSION: i64 = MIGRATIONS.len() as i64;
 
-const _: () = assert!(
-    MAX_EVENT_ID == (1 << 24) - 1 && MAX_RUN_KEY == (1 << 39) - 1,
-    "row keys are (run << 24) | number"
-);
+const _: () =
+    assert!(MAX_EVENT_ID == (1 << 24) - 1 && MAX_RUN_KEY == (1 << 39) - 1, "row keys are (run << 24) | number");
 
 /// The version of the database's schema; 0 for a new one.
 pub(super) fn version(conn: &Connection) -> Result<i64> {
@@ -36,8 +32,7 @@ pub(super) fn version(conn: &Connection) -> Result<i64> {
 pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
     let from = usize::try_from(version(conn)?).unwrap_or(0);
     for (n, sql) in MIGRATIONS.iter().enumerate().skip(from) {
-        let transaction =
-            conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", n as i64 + 1)?;
@@ -48,9 +43,7 @@ pub(super) fn migrate(conn: &mut Connection) -> Result<()> {
 
 pub(super) fn set_meta(conn: &Connection, key: &str, value: u64) -> Result<()> {
     let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value";
-    conn.prepare_cached(sql)?
-        .execute(params![key, value.cast_signed()])
-        .map(|_| ())
+    conn.prepare_cached(sql)?.execute(params![key, value.cast_signed()]).map(|_| ())
 }
 
 fn meta(conn: &Connection, key: &str) -> Result<Option<u64>> {
@@ -83,9 +76,5 @@ pub(super) fn claim(conn: &Connection) -> Result<Claim> {
     let was_clean = meta(conn, CLEAN)?.is_none_or(|clean| clean == 1);
     set_meta(conn, EPOCH, epoch)?;
     set_meta(conn, CLEAN, 0)?;
-    Ok(Claim {
-        epoch,
-        was_clean,
-        keys: reserve_keys(conn)?,
-    })
+    Ok(Claim { epoch, was_clean, keys: reserve_keys(conn)? })
 }

@@ -43,21 +43,13 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(fatal: FatalHandler, faults: Option<Faults>) -> Arc<Self> {
-        Arc::new(Self {
-            commits: AtomicU64::new(0),
-            dead: AtomicBool::new(false),
-            fatal,
-            faults,
-        })
+        Arc::new(Self { commits: AtomicU64::new(0), dead: AtomicBool::new(false), fatal, faults })
     }
 
     /// Refuses to go on after a failed sync (only seen where the fatal handler does not end the process).
     pub(super) fn check_alive(&self) -> Result<(), StoreError> {
         if self.dead.load(Ordering::Acquire) {
-            return Err(StoreError::new(
-                StoreErrorKind::Fatal,
-                "a sync failed before; the store must be opened anew",
-            ));
+            return Err(StoreError::new(StoreErrorKind::Fatal, "a sync failed before; the store must be opened anew"));
         }
         Ok(())
     }
@@ -91,10 +83,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(conn: Connection, shared: Arc<Shared>) -> Self {
-        Self {
-            conn: Mutex::new(conn),
-            shared,
-        }
+        Self { conn: Mutex::new(conn), shared }
     }
 
     /// Keeps writers out for as long as `f` runs.
@@ -149,10 +138,7 @@ impl Writer {
     }
 
     /// A transaction that always commits.
-    pub(super) fn write<T>(
-        &self,
-        mut f: impl FnMut(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
+    pub(super) fn write<T>(&self, mut f: impl FnMut(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.transact(|conn| f(conn).map(Done::Commit))
     }
 
@@ -163,10 +149,7 @@ impl Writer {
                 return Ok(Done::Rollback(Err(AppendError::NotFound)));
             };
             if row.epoch > epoch {
-                return Ok(Done::Rollback(Err(AppendError::Fenced {
-                    epoch,
-                    owner: row.epoch,
-                })));
+                return Ok(Done::Rollback(Err(AppendError::Fenced { epoch, owner: row.epoch })));
             }
             if !row.status.is_open() {
                 return Ok(Done::Rollback(Err(AppendError::Closed)));
@@ -175,8 +158,7 @@ impl Writer {
                 return Ok(Done::Rollback(Ok(row)));
             }
             let sql = "UPDATE executions SET epoch = ?1 WHERE key = ?2 AND epoch <= ?1";
-            conn.prepare_cached(sql)?
-                .execute(params![epoch.cast_signed(), run.0.cast_signed()])?;
+            conn.prepare_cached(sql)?.execute(params![epoch.cast_signed(), run.0.cast_signed()])?;
             row.epoch = epoch;
             Ok(Done::Commit(Ok(row)))
         })?
