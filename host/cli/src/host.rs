@@ -19,7 +19,7 @@ use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, Sandbox
 use relive_store::{OpenError, OpenOptions, SqliteStore};
 use tokio::runtime::Runtime;
 
-use crate::{deployment::WasmActivities, verbs::compile_component};
+use crate::{deployment::WasmActivities, ledger, verbs::compile_component};
 
 /// Threads of the activities' runtime: wasm activities have their own, native ones are asynchronous.
 const ACTIVITY_THREADS: usize = 2;
@@ -31,7 +31,7 @@ pub struct HostConfig {
     pub engine: EngineConfig,
     /// How uploads are compiled.
     pub compile: CompileMode,
-    /// Offers the native activity `echo`, for benchmarks.
+    /// Offers the native activities `echo` and `ledger`, for benchmarks and crash tests.
     pub bench_activities: bool,
 }
 
@@ -109,7 +109,9 @@ impl Host {
         let mut registry =
             ActivityRegistry::builder(DispatchLimits::default()).wasm(wasm.clone()).catalog(catalog.clone());
         if config.bench_activities {
-            registry = registry.native_raw("echo", |_, input: Json| async move { Ok::<_, Failure>(input) });
+            registry = registry
+                .native_raw("echo", |_, input: Json| async move { Ok::<_, Failure>(input) })
+                .native_raw("ledger", |task, input| async move { ledger::append(&task, input) });
         }
         let registry = registry.build();
         let parts = EngineParts {

@@ -11,6 +11,7 @@ mod doctor;
 mod exit;
 pub mod host;
 mod input;
+mod ledger;
 mod output;
 mod progress;
 mod reason;

@@ -35,10 +35,13 @@ impl Active {
             return Ok(());
         }
         let findings: Vec<String> = validator
-            .iter_errors(&value)
+            .validate(&value)
+            .err()
+            .into_iter()
+            .flatten()
             .take(MAX_FINDINGS)
             .map(|e| {
-                let place = e.instance_path().to_string();
+                let place = e.instance_path.to_string();
                 format!("{}: {e}", if place.is_empty() { "input".to_owned() } else { format!("input{place}") })
             })
             .collect();

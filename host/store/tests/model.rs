@@ -92,7 +92,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 fn believed(store: &MemoryStore, step: &Step) -> Script {
-    let mut script = Script::with_key(RunKey(step.run), if step.run % 2 == 0 { "even" } else { "odd" });
+    let mut script = Script::with_key(RunKey(step.run), if step.run.is_multiple_of(2) { "even" } else { "odd" });
     let events = store.read_from(RunKey(step.run), 1, usize::MAX).unwrap();
     let known = events.len().saturating_sub(usize::try_from(step.behind).unwrap());
     if let (Some(row), Some(event)) = (store.execution(RunKey(step.run)).unwrap(), events[..known].last()) {

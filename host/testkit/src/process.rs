@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -10,10 +10,13 @@ use serde_json::Value;
 
 /// How long a host may take to start, or a condition to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A `relive dev` process over a data directory.
 pub struct Host {
     child: Child,
+    agent: ureq::Agent,
     pub address: String,
     pub data: PathBuf,
 }
@@ -25,11 +28,27 @@ impl Host {
     /// # Panics
     /// If it neither listens nor ends in time.
     pub fn start(program: &Path, data: &Path, env: &[(&str, &str)]) -> Option<Self> {
+        let mut command = Command::new(program);
+        command.args(Self::arguments(data)).envs(env.iter().copied());
+        Self::launch(command, data)
+    }
+
+    /// The arguments that make `relive` a host over `data`, for commands that run it within another program.
+    #[must_use]
+    pub fn arguments(data: &Path) -> Vec<String> {
+        let data = data.display().to_string();
+        ["dev", "--bench-activities", "--listen", "127.0.0.1:0", "--data", &data].map(str::to_owned).to_vec()
+    }
+
+    /// As [`Self::start`], by a command of the caller's. What the host says goes to `host.log` in `data`.
+    ///
+    /// # Panics
+    /// If it neither listens nor ends in time.
+    pub fn launch(mut command: Command, data: &Path) -> Option<Self> {
+        std::fs::create_dir_all(data).expect("a data directory");
         let _ = std::fs::remove_file(data.join("address"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("host.log")).expect("a log file");
-        let mut command = Command::new(program);
-        command.args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-        command.envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().expect("the host's program");
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -37,39 +56,53 @@ impl Host {
                 && !text.trim().is_empty()
             {
                 let address = text.trim().trim_start_matches("http://").to_owned();
-                return Some(Self { child, address, data: data.to_owned() });
+                return Some(Self { child, agent: agent(), address, data: data.to_owned() });
             }
             if child.try_wait().expect("a child").is_some() {
                 return None;
             }
-            assert!(Instant::now() < deadline, "the host does not start; see {}", data.join("host.log").display());
-            std::thread::sleep(Duration::from_millis(2));
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("the host does not start; see {}", data.join("host.log").display());
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 
-    /// `kill -9`.
+    /// `kill -9`, and waits for the end.
     pub fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
+    /// `kill -9` while others may still be talking to it.
+    pub fn strike(&self) {
+        let _ = Command::new("kill").args(["-KILL", &self.pid().to_string()]).status();
+    }
+
     /// Waits until the process has ended by itself, at most so long. False: it still runs.
     pub fn ends_within(&mut self, patience: Duration) -> bool {
+        self.status_within(patience).is_some()
+    }
+
+    /// How the process ended by itself, if it did within that time.
+    pub fn status_within(&mut self, patience: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            if self.child.try_wait().expect("a child").is_some() {
-                return true;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return Some(status);
             }
-            std::thread::sleep(Duration::from_millis(2));
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
-        false
     }
 
     /// Asks it to end, and waits.
     pub fn stop(mut self) -> Option<i32> {
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        let _ = self.ends_within(PATIENCE);
-        self.child.try_wait().ok().flatten().and_then(|s| s.code())
+        self.status_within(PATIENCE).and_then(|status| status.code())
     }
 
     #[must_use]
@@ -84,22 +117,27 @@ impl Host {
 
     /// Sends a request; status and body as JSON. `Err`: the host is gone, and whether it did it is unknown.
     pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Value), String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .into();
         let url = self.url(path);
         let json = "application/json";
         let response = match method {
-            "GET" => agent.get(&url).call(),
-            _ => agent.post(&url).header("content-type", json).send(body),
+            "GET" => self.agent.get(&url).call(),
+            _ => self.agent.post(&url).header("content-type", json).send(body),
         };
         let mut response = response.map_err(|e| e.to_string())?;
         let status = response.status().as_u16();
-        let text = response.body_mut().read_to_string().map_err(|e| e.to_string())?;
+        let text = response.body_mut().with_config().limit(64 << 20).read_to_string().map_err(|e| e.to_string())?;
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        // A proxy of the environment is for the outside.
+        .proxy(None)
+        .build()
+        .into()
 }
 
 impl Drop for Host {

@@ -27,7 +27,7 @@ pub struct Manifest {
     /// Where it was read from.
     pub path: PathBuf,
     pub name: String,
-    /// The command that builds the components, run in [`Manifest::folder`].
+    /// The command that builds the components, for people: shown where one is missing, never run.
     pub build: Option<String>,
     pub workflows: Vec<WorkflowEntry>,
     pub activities: Vec<ActivityEntry>,

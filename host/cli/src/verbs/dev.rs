@@ -42,7 +42,7 @@ pub struct Args {
     /// Write the log to a file instead of stderr; RELIVE_LOG filters it (`info,relive_engine=debug`)
     #[arg(long, env = "RELIVE_LOG_FILE", hide_env_values = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Offer the native activity `echo`
+    /// Offer the native activities `echo` and `ledger`
     #[arg(long, hide = true)]
     pub bench_activities: bool,
 }
