@@ -26,15 +26,15 @@ const STEPS: u64 = 20;
 const CLIENTS: usize = 4;
 /// Every named point, and how often the host is killed there.
 const POINTS: [(&str, u64); 5] = [
-    ("before-commit", 3),
-    ("after-commit", 3),
-    ("after-dispatch", 3),
-    ("completion-before-commit", 3),
-    ("inside-recovery", 3),
+    ("before-commit", 5),
+    ("after-commit", 5),
+    ("after-dispatch", 5),
+    ("completion-before-commit", 5),
+    ("inside-recovery", 5),
 ];
-const RANDOM_KILLS: u64 = 12;
+const RANDOM_KILLS: u64 = 35;
 /// Starts and messages of one life of the host, so that there is work left for the last.
-const SHARE: u64 = (EXECUTIONS * (1 + MESSAGES)) as u64 / (RANDOM_KILLS + 15 + 2);
+const SHARE: u64 = (EXECUTIONS * (1 + MESSAGES)) as u64 / (RANDOM_KILLS + 25 + 2);
 
 fn channel(message: usize) -> &'static str {
     ["a", "b"][message % 2]

@@ -4,13 +4,9 @@
 
 mod common;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
-use common::{BASE, cli, relive, until};
+use common::{BASE, cli, relive, shim::Shim, until};
 use relive_testkit::{guests, process::Host};
 use serde_json::{Value, json};
 
@@ -128,52 +124,18 @@ fn no_acknowledgement_leaves_before_its_sync_has_returned() {
     }
 }
 
-/// Lets every sync fail with EIO while the file that RELIVE_TEST_BREAK names is there.
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdlib.h>
-#include <unistd.h>
-static int broken(void) {
-    const char *file = getenv("RELIVE_TEST_BREAK");
-    return file && access(file, F_OK) == 0;
-}
-static int sync_by(const char *name, int fd) {
-    if (broken()) { errno = EIO; return -1; }
-    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
-    return real(fd);
-}
-int fsync(int fd) { return sync_by("fsync", fd); }
-int fdatasync(int fd) { return sync_by("fdatasync", fd); }
-"#;
-
-fn shim(dir: &Path) -> PathBuf {
-    let (source, library) = (dir.join("shim.c"), dir.join("shim.so"));
-    std::fs::write(&source, SHIM).expect("the source");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl").output();
-    let built = built.expect("a C compiler; type: apt-get update && apt-get install -y build-essential");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    library
-}
-
 #[test]
 fn a_failing_sync_ends_the_process_and_nothing_acknowledged_is_lost() {
     use std::os::unix::process::ExitStatusExt;
     let dir = tempfile::tempdir().expect("a directory");
-    let (data, broken, library) = (dir.path().join("data"), dir.path().join("broken"), shim(dir.path()));
-    let launch = || {
-        let mut command = Command::new(relive());
-        command.args(Host::arguments(&data)).env("LD_PRELOAD", &library).env("RELIVE_TEST_BREAK", &broken);
-        Host::launch(command, &data)
-    };
-    let mut host = launch().expect("a host");
+    let (data, disk) = (dir.path().join("data"), Shim::build(dir.path()));
+    let mut host = disk.host(&data).expect("a host");
     deploy(&host);
     for n in 0..20 {
         acknowledged(start(&host, &format!("kept-{n}")));
         acknowledged(send(&host, &format!("kept-{n}"), "first"));
     }
-    std::fs::write(&broken, "").expect("the trigger");
+    disk.syncs_fail(true);
     std::thread::scope(|scope| {
         for n in 0..CLIENTS {
             let host = &host;
@@ -191,10 +153,10 @@ fn a_failing_sync_ends_the_process_and_nothing_acknowledged_is_lost() {
     let words = std::fs::read_to_string(data.join("host.log")).expect("the host's last words");
     println!("ended by {status} (signal {:?}); its last words: {words}", status.signal());
     assert!(words.contains("sync"), "the log says why: {words}");
-    assert!(launch().is_none(), "a disk that cannot sync is nothing to start on");
+    assert!(disk.host(&data).is_none(), "a disk that cannot sync is nothing to start on");
 
-    std::fs::remove_file(&broken).expect("the trigger");
-    let host = launch().expect("a host");
+    disk.syncs_fail(false);
+    let host = disk.host(&data).expect("a host");
     for n in 0..20 {
         let id = format!("kept-{n}");
         // The message that was not acknowledged: the same id is the same message, whether it came through or not.

@@ -144,9 +144,12 @@ pub struct ReplayReport {
     /// The component that was relived.
     pub digest: Digest,
     pub agrees: bool,
-    /// Events that were applied.
+    /// Events that were read, checked and relived.
     pub events: u64,
+    /// Those of them that were inbound and handed to the guest's side.
+    pub applied: u64,
     pub commands: u64,
+    /// Reading, checking, instantiating and reliving.
     pub micros: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub divergence: Option<Divergence>,

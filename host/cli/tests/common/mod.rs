@@ -1,6 +1,8 @@
 //! What the tests of the binary share: hosts, the command line, and random numbers that can be had again.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod shim;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -71,8 +73,13 @@ impl Site {
 
     /// The same where it must succeed and print JSON.
     pub fn json(&self, args: &[&str]) -> Value {
+        self.json_with(args, 0)
+    }
+
+    /// JSON together with an exit code.
+    pub fn json_with(&self, args: &[&str], exit: i32) -> Value {
         let (code, out, err) = self.cli(&[args, &["--json"]].concat());
-        assert_eq!(code, 0, "relive {args:?}: {out}{err}");
+        assert_eq!(code, exit, "relive {args:?}: {out}{err}");
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("relive {args:?} printed no JSON: {e}: {out}"))
     }
 

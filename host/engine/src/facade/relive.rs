@@ -29,8 +29,8 @@ impl Engine {
     pub async fn replay(&self, target: Target, wasm: Option<Vec<u8>>, to: Option<u64>) -> Result<ReplayReport, Error> {
         self.blocking(move |engine| {
             let row = engine.find(&target)?;
-            let events = engine.decoded(&row)?;
             let started = Instant::now();
+            let events = engine.decoded(&row)?;
             let mut shadow = engine.shadow(&row, &events, wasm.as_deref())?;
             let outcome = shadow.life.relive(&events, record(&row), to.unwrap_or(u64::MAX));
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -39,7 +39,8 @@ impl Engine {
                 run_id: row.execution.run_id,
                 digest: shadow.digest,
                 agrees: outcome.is_ok(),
-                events: 0,
+                events: events.len().min(usize::try_from(to.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)) as u64,
+                applied: 0,
                 commands: shadow.life.guest().cursor().issued(),
                 micros,
                 divergence: None,
@@ -47,7 +48,7 @@ impl Engine {
                 memory: shadow.life.guest().memory().map(|m| Digest::of(m).to_string()),
             };
             match outcome {
-                Ok(relived) => report.events = relived.events,
+                Ok(relived) => report.applied = relived.events,
                 Err(TurnError::Diverged(divergence)) => report.divergence = Some(*divergence),
                 Err(error) => report.fault = Some(error.to_string()),
             }

@@ -1,0 +1,164 @@
+//! What is measured, one function a subject. docs/benchmarks.md says how each figure is to be read.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{Figures, host::Host, raw, turns};
+
+type Measure = fn(&Path) -> anyhow::Result<Figures>;
+
+/// All subjects, in the order in which they are measured.
+pub const ALL: &[(&str, Measure)] = &[
+    ("raw", raw::measure),
+    ("steps", steps),
+    ("sequential", sequential),
+    ("replay", replay),
+    ("suspended", suspended),
+    ("turns", turns::measure),
+    ("start", start),
+];
+
+const RUNS: usize = 5;
+const STEPS: u64 = 10;
+const CONCURRENT: usize = 50;
+const EXECUTIONS: u64 = 2_000;
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// 50 concurrent executions of 10 steps, 200 bytes in and out, native activities, start and result over HTTP.
+fn steps(data: &Path) -> anyhow::Result<Figures> {
+    let host = Host::with_steps(data, &[])?;
+    burst(&host, 200)?;
+    let (mut rates, mut cpu) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        let before = host.cpu_seconds()?;
+        let took = burst(&host, EXECUTIONS)?;
+        let steps = (EXECUTIONS * STEPS) as f64;
+        rates.push(steps / took.as_secs_f64());
+        cpu.push((host.cpu_seconds()? - before) * 1e6 / steps);
+    }
+    let report = host.connect()?.json("POST", "/v1/namespaces/default/verify", b"")?;
+    ensure!(report["findings"].as_array().is_some_and(Vec::is_empty), "verify found something: {report}");
+    Ok(Figures::from([("sqlite_steps_per_s", median(rates)), ("cpu_us_per_step", median(cpu))]))
+}
+
+fn burst(host: &Host, executions: u64) -> anyhow::Result<Duration> {
+    let next = AtomicU64::new(0);
+    let mut connections = (0..CONCURRENT).map(|_| host.connect()).collect::<anyhow::Result<Vec<_>>>()?;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let work = |connection| {
+            let next = &next;
+            scope.spawn(move || {
+                while next.fetch_add(1, Ordering::Relaxed) < executions {
+                    Host::run_steps(connection, None, STEPS)?;
+                }
+                anyhow::Ok(())
+            })
+        };
+        let threads: Vec<_> = connections.iter_mut().map(work).collect();
+        threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow::anyhow!("a client failed"))?)
+    })?;
+    Ok(began.elapsed())
+}
+
+/// One execution of 2,000 steps: the time between two schedules in its history, and the database's commits.
+fn sequential(data: &Path) -> anyhow::Result<Figures> {
+    const STEPS: u64 = 2_000;
+    let host = Host::with_steps(data, &[])?;
+    Host::run_steps(&mut host.connect()?, Some("warm"), 200)?;
+    let commits = |host: &Host| host.status().map(|s| s["commits"].as_f64().unwrap_or(0.0));
+    let before = commits(&host)?;
+    Host::run_steps(&mut host.connect()?, Some("measured"), STEPS)?;
+    let spent = commits(&host)? - before;
+    let mut at = Vec::new();
+    let mut from = 1;
+    let mut connection = host.connect()?;
+    loop {
+        let path = format!("/v1/namespaces/default/executions/measured/history?from={from}&limit=1000");
+        let page = connection.json("GET", &path, b"")?;
+        for event in page["events"].as_array().context("events")? {
+            if event["event_type"] == "TaskScheduled" {
+                at.push(event["timestamp"].as_f64().context("a timestamp")? / 1e3);
+            }
+        }
+        match page["next"].as_u64() {
+            Some(next) => from = next,
+            None => break,
+        }
+    }
+    let mut gaps: Vec<f64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_by(f64::total_cmp);
+    Ok(Figures::from([
+        ("sequential_step_us_p50", gaps[gaps.len() / 2]),
+        ("sequential_step_us_p99", gaps[gaps.len() * 99 / 100]),
+        ("commits_per_step", spent / STEPS as f64),
+    ]))
+}
+
+/// Reliving from the store, reading, decoding and hash check included, on a host that was just started.
+fn replay(data: &Path) -> anyhow::Result<Figures> {
+    let mut figures = Figures::new();
+    let sizes = [("replay_us_per_event_at_1k", 500u64), ("replay_us_per_event_at_10k", 5_000)];
+    let host = Host::with_steps(data, &[])?;
+    for (name, steps) in sizes {
+        Host::run_steps(&mut host.connect()?, Some(name), steps)?;
+    }
+    drop(host);
+    let (host, _) = Host::start(data, &[])?;
+    let mut connection = host.connect()?;
+    for (name, _) in sizes {
+        let mut per_event = Vec::new();
+        for _ in 0..RUNS {
+            let path = format!("/v1/namespaces/default/executions/{name}/replay");
+            let report = connection.json("POST", &path, b"")?;
+            ensure!(report["agrees"] == true, "replay does not agree: {report}");
+            per_event.push(report["micros"].as_f64().context("micros")? / report["events"].as_f64().context("events")?);
+        }
+        figures.insert(name, median(per_event));
+    }
+    figures.insert("replay_events_per_s", 1e6 / figures["replay_us_per_event_at_10k"]);
+    Ok(figures)
+}
+
+/// Resident memory of an execution that waits with its guest alive.
+fn suspended(data: &Path) -> anyhow::Result<Figures> {
+    const WAITING: u64 = 5_000;
+    let host = Host::with_steps(data, &["--cache-mb", "4096"])?;
+    let mut connection = host.connect()?;
+    let mut start = |n: u64| {
+        let body = format!(r#"{{"workflow":"waiter","workflow_id":"w{n}","input":null}}"#);
+        connection.call("POST", "/v1/namespaces/default/executions", body.as_bytes())
+    };
+    for n in 0..100 {
+        start(n)?;
+    }
+    let before = host.resident()?;
+    for n in 100..100 + WAITING {
+        start(n)?;
+    }
+    let each = (host.resident()? - before) / WAITING as f64;
+    let live = host.status()?["live_guests"].as_u64().context("live guests")?;
+    ensure!(live >= WAITING, "only {live} guests are alive");
+    Ok(Figures::from([("suspended_kib_each", each)]))
+}
+
+/// From the process's start to its first answer, on a data directory that was used before.
+fn start(data: &Path) -> anyhow::Result<Figures> {
+    drop(Host::with_steps(data, &[])?);
+    let mut times = Vec::new();
+    for _ in 0..RUNS {
+        let (host, took) = Host::start(data, &[])?;
+        times.push(took.as_secs_f64() * 1e3);
+        drop(host);
+    }
+    Ok(Figures::from([("start_ms", median(times))]))
+}

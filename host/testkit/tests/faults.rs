@@ -1,0 +1,149 @@
+//! The engine over a store that fails on purpose: conflicts, lost replies, transient trouble. Turns are thrown away
+//! and relived, and nothing is lost or doubled.
+
+use std::sync::Arc;
+
+use relive_core::{
+    Json, Timestamp,
+    codec::{Codec, CodecId, StoredEvent},
+    event::{Attributes, EventBody, ExecutionTerminated, SignalReceived},
+    ports::{AppendItem, ExecutionRow, HistoryStore, RowChange, Status},
+};
+use relive_engine::EngineConfig;
+use relive_store::MemoryStore;
+use relive_testkit::{
+    clock::SystemClock,
+    embedded::Embedded,
+    faulty::{Fault, FaultyStore},
+    model::Op,
+};
+
+fn activity(input: &str) -> Op {
+    Op::Activity { name: "echo".into(), input: input.into(), cancellation: Default::default() }
+}
+
+fn steps(n: usize) -> Vec<Op> {
+    (0..n).flat_map(|i| [activity(&i.to_string()), Op::Await(i)]).collect()
+}
+
+/// An item of an outside writer: one event on top of the row.
+fn outside(row: &ExecutionRow, attributes: impl Into<Attributes>, status: Status) -> AppendItem {
+    let body = EventBody::new(None, attributes);
+    let mut bytes = Vec::new();
+    CodecId::Json.encode(&body, &mut bytes).expect("encodes");
+    let inbound = body.event_type().is_inbound();
+    let change = RowChange {
+        status,
+        blocked: None,
+        last_inbound_id: if inbound { row.last_event_id + 1 } else { row.last_inbound_id },
+        applied_through: row.applied_through,
+        command_count: row.command_count,
+        reset_crashes: false,
+    };
+    let mut item = AppendItem::new(row.key, row.last_event_id, None, change);
+    item.inbound_keys = if inbound { body.inbound_key().into_iter().collect() } else { Vec::new() };
+    let mut event = StoredEvent {
+        event_id: row.last_event_id + 1,
+        timestamp: row.last_timestamp.max(Timestamp(1)),
+        event_type: body.event_type().code(),
+        codec: 1,
+        event_version: 1,
+        bytes: bytes.into(),
+        hash: [0; 32],
+    };
+    event.hash = event.expected_hash(&row.last_hash);
+    item.events.push(event);
+    item
+}
+
+fn signal(row: &ExecutionRow) -> Option<AppendItem> {
+    let id = format!("outside-{}", row.last_event_id);
+    let received = SignalReceived { channel: "a".into(), message_id: id.into(), payload: Json::null() };
+    Some(outside(row, received, row.status))
+}
+
+async fn host(
+    plan: impl Fn(u64) -> Option<Fault> + Send + Sync + 'static,
+    interloper: impl Fn(&ExecutionRow) -> Option<AppendItem> + Send + Sync + 'static,
+) -> (Arc<FaultyStore>, Embedded) {
+    let memory = Arc::new(MemoryStore::new());
+    let faulty = Arc::new(FaultyStore::new(memory.clone(), plan, interloper));
+    let store: Arc<dyn HistoryStore> = faulty.clone();
+    let host = Embedded::with(store, memory, Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    (faulty, host)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_reply_finds_its_own_events() {
+    let (store, host) = host(|n| n.is_multiple_of(2).then_some(Fault::Twice), |_| None).await;
+    host.run("w", &steps(20)).await.expect("started");
+    assert_eq!(host.ended("w").await.status, Status::Completed);
+    assert!(store.hit().len() >= 9, "{:?}", store.hit());
+    assert!(host.sink.attempts().values().all(|n| *n == 1), "no activity was dispatched twice");
+    host.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_get_in_between_throw_a_speculative_turn_away() {
+    let (store, host) = host(|n| n.is_multiple_of(3).then_some(Fault::Interloper), signal).await;
+    let mut program = steps(20);
+    program.extend([Op::Message("a".into()), Op::Await(20)]);
+    host.run("w", &program).await.expect("started");
+    assert_eq!(host.ended("w").await.status, Status::Completed);
+    assert!(store.hit().len() >= 6, "{:?}", store.hit());
+    assert!(host.engine.status().relives > 0, "the turns were relived");
+    assert!(host.sink.attempts().values().all(|n| *n == 1));
+    let replay = host.engine.replay(Embedded::target("w"), None, None).await.expect("a report");
+    assert!(replay.agrees, "{replay:?}");
+    host.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_of_committed_events_is_renumbered_and_stands() {
+    // A slow turn makes the execution commit its events before their turns; the commands that follow meet a message.
+    let (store, host) = host(|n| (n >= 4 && n.is_multiple_of(2)).then_some(Fault::Interloper), signal).await;
+    let mut program = vec![activity("0"), Op::Await(0), Op::Burn(80)];
+    program.extend((1..6).flat_map(|i| [activity(&i.to_string()), Op::Await(i)]));
+    host.run("w", &program).await.expect("started");
+    assert_eq!(host.ended("w").await.status, Status::Completed);
+    assert!(store.hit().contains(&Fault::Interloper));
+    assert!(host.sink.attempts().values().all(|n| *n == 1));
+    let replay = host.engine.replay(Embedded::target("w"), None, None).await.expect("a report");
+    assert!(replay.agrees, "{replay:?}");
+    host.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_gets_in_between_is_the_end() {
+    let end = |row: &ExecutionRow| {
+        Some(outside(row, ExecutionTerminated { reason: "elsewhere".into() }, Status::Terminated))
+    };
+    let (store, host) = host(|n| (n == 5).then_some(Fault::Interloper), end).await;
+    host.run("w", &steps(20)).await.expect("started");
+    let ended = || async {
+        host.engine.result(Embedded::target("w"), None).await.expect("a result").status == Status::Terminated
+    };
+    host.until("the end is seen", ended).await;
+    assert_eq!(store.hit(), [Fault::Interloper]);
+    host.until("the owner has let go", || async { host.engine.status().cells == 0 }).await;
+    host.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transient_trouble_delays_and_loses_nothing() {
+    let (store, host) = host(|n| (n == 3 || n == 4).then_some(Fault::Transient), |_| None).await;
+    host.run("w", &steps(5)).await.expect("started");
+    assert_eq!(host.ended("w").await.status, Status::Completed);
+    assert_eq!(store.hit(), [Fault::Transient, Fault::Transient]);
+    host.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_cannot_be_committed_is_refused_and_may_be_tried_again() {
+    let (_, host) = host(|n| (n == 1).then_some(Fault::Transient), |_| None).await;
+    let error = host.run("w", &steps(1)).await.expect_err("not committed");
+    assert_eq!(error.code, "store-unavailable");
+    host.run("w", &steps(1)).await.expect("started");
+    assert_eq!(host.ended("w").await.status, Status::Completed);
+    assert_eq!(host.verify().await, 1);
+}
