@@ -88,6 +88,40 @@ impl Trace {
     }
 }
 
+fn trace(lines: &[&str]) -> Trace {
+    Trace { lines: lines.iter().map(|line| (*line).to_owned()).collect() }
+}
+
+const WRITE: &str = r#"7 pwrite64(9</d/relive.db-wal>, "..mark..", 4096, 32) = 4096"#;
+const SYNC: &str = "7 fdatasync(9</d/relive.db-wal>) = 0";
+const ANSWER: &str = r#"8 sendto(12<socket:[1]>, "HTTP/1.1 200 OK.. mark", 99, 0, NULL, 0) = 99"#;
+
+#[test]
+fn the_check_accepts_the_right_order() {
+    trace(&[SYNC, WRITE, SYNC, ANSWER]).check("mark");
+    let begun = "7 fdatasync(9</d/relive.db-wal> <unfinished ...>";
+    trace(&[WRITE, begun, "8 write(2, \"x\", 1) = 1", "7 <... fdatasync resumed>) = 0", ANSWER]).check("mark");
+}
+
+#[test]
+#[should_panic(expected = "answered at 1")]
+fn the_check_notices_an_answer_before_the_sync() {
+    trace(&[WRITE, ANSWER, SYNC]).check("mark");
+}
+
+#[test]
+#[should_panic(expected = "answered at 2")]
+fn the_check_notices_an_answer_while_the_sync_goes_on() {
+    let begun = "7 fdatasync(9</d/relive.db-wal> <unfinished ...>";
+    trace(&[WRITE, begun, ANSWER, "7 <... fdatasync resumed>) = 0"]).check("mark");
+}
+
+#[test]
+#[should_panic(expected = "never synced")]
+fn the_check_notices_a_sync_that_failed() {
+    trace(&[SYNC, WRITE, "7 fdatasync(9</d/relive.db-wal>) = -1 EIO (Input/output error)", ANSWER]).check("mark");
+}
+
 #[test]
 fn no_acknowledgement_leaves_before_its_sync_has_returned() {
     let version = Command::new("strace").arg("-V").output();

@@ -231,8 +231,8 @@ fn other_code_diverges_and_the_report_says_where() {
     assert_eq!((&report["agrees"], &report["divergence"]["command_no"]), (&json!(false), &json!(1)), "{report}");
     // Code that has no such workflow cannot be compared.
     let hello = guests::folder().join("hello/hello.wasm").display().to_string();
-    let (code, _, err) = site.cli(&["replay", "s", "--wasm", &hello]);
-    assert!(code != OK && err.contains("demo"), "{code} {err}");
+    let (code, out, err) = site.cli(&["replay", "s", "--wasm", &hello]);
+    assert!(code == FINDINGS && out.contains("unknown-workflow"), "{code} {out} {err}");
     // Nothing of it touched the execution.
     assert_eq!(site.cli(&["replay", "s"]).0, OK);
     site.verified();

@@ -34,6 +34,8 @@ pub enum Op {
     EndIfCanceled,
     Fail(String),
     Trap,
+    /// Waits without having asked for anything.
+    Stall,
     /// Holds the thread for this many milliseconds.
     Burn(u64),
     ContinueAsNew { program: Vec<Op> },
@@ -104,6 +106,7 @@ impl ModelGuest {
     fn run(&mut self) -> Result<GuestState, GuestFault> {
         while let Some(op) = self.program.get(self.next).cloned() {
             match &op {
+                Op::Stall => return Ok(GuestState::Waiting),
                 Op::Await(handle) if !self.resolved(*handle) => return Ok(GuestState::Waiting),
                 Op::AwaitAny(handles) if !handles.is_empty() && !handles.iter().any(|h| self.resolved(*h)) => {
                     return Ok(GuestState::Waiting);

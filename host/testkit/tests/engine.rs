@@ -213,13 +213,32 @@ async fn a_trap_blocks_keeps_recording_and_can_be_unblocked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_nothing_is_a_deadlock() {
     let (_, host) = host().await;
-    // The only promise is spent by the cancel, and the guest waits for another that was never made.
-    host.run("w", &[Op::Timer(1_000_000), Op::Timer(1), Op::Await(1), Op::Cancel(0), Op::Message("a".into()), Op::Cancel(2), Op::Trap])
-        .await
-        .expect("started");
+    host.run("w", &[activity("echo", "1"), Op::Await(0), Op::Stall]).await.expect("started");
     let detail = blocked(&host, "w").await;
-    assert_eq!(detail.execution.blocked, Some(BlockReason::Trap));
+    assert_eq!(detail.execution.blocked, Some(BlockReason::Deadlock));
+    assert_eq!(detail.waits_for, ["operator"]);
     host.engine.terminate(Embedded::target("w"), "enough".into()).await.expect("terminated");
+    host.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_takes_the_host_down_is_quarantined() {
+    let store = Arc::new(MemoryStore::new());
+    let first = Embedded::start(store.clone(), Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    first.run("w", &[Op::Message("a".into()), Op::Await(0)]).await.expect("started");
+    first.engine.shutdown().await;
+    let target = Embedded::target("w");
+    let row = store.find(&target.namespace, &target.workflow_id, None).expect("readable").expect("there");
+    for _ in 0..3 {
+        store.count_crash(&[row.key], row.started_at).expect("counted");
+    }
+    let second = Embedded::start(store.clone(), Arc::new(SystemClock), 2, EngineConfig::default()).await;
+    second.send("w", "a", "m", "1").await.expect("it goes on recording");
+    let detail = blocked(&second, "w").await;
+    assert_eq!((detail.execution.blocked, detail.crashes), (Some(BlockReason::Quarantined), 3));
+    second.engine.unblock(target, "looked at it".into()).await.expect("unblocked");
+    assert_eq!(second.ended("w").await.status, Status::Completed);
+    second.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

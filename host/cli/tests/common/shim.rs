@@ -29,33 +29,33 @@ static int full(int fd) {
     struct stat about;
     return there("RELIVE_TEST_FULL") && fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
 }
-#define REAL(type, name) type real = (type)dlsym(RTLD_NEXT, name)
+#define REAL(like, name) __typeof__(&like) real = (__typeof__(&like))dlsym(RTLD_NEXT, name)
 #define REFUSE(code) do { errno = code; return -1; } while (0)
 static int sync_by(const char *name, int fd) {
     if (there("RELIVE_TEST_BREAK")) REFUSE(EIO);
-    REAL(int (*)(int), name);
+    REAL(fsync, name);
     return real(fd);
 }
 int fsync(int fd) { return sync_by("fsync", fd); }
 int fdatasync(int fd) { return sync_by("fdatasync", fd); }
 ssize_t write(int fd, const void *bytes, size_t count) {
     if (full(fd)) REFUSE(ENOSPC);
-    REAL(ssize_t (*)(int, const void *, size_t), "write");
+    REAL(write, "write");
     return real(fd, bytes, count);
 }
 ssize_t writev(int fd, const struct iovec *parts, int count) {
     if (full(fd)) REFUSE(ENOSPC);
-    REAL(ssize_t (*)(int, const struct iovec *, int), "writev");
+    REAL(writev, "writev");
     return real(fd, parts, count);
 }
 ssize_t pwrite(int fd, const void *bytes, size_t count, off_t at) {
     if (full(fd)) REFUSE(ENOSPC);
-    REAL(ssize_t (*)(int, const void *, size_t, off_t), "pwrite");
+    REAL(pwrite, "pwrite");
     return real(fd, bytes, count, at);
 }
 ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t at) {
     if (full(fd)) REFUSE(ENOSPC);
-    REAL(ssize_t (*)(int, const void *, size_t, off64_t), "pwrite64");
+    REAL(pwrite64, "pwrite64");
     return real(fd, bytes, count, at);
 }
 "#;

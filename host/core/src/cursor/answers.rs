@@ -77,6 +77,10 @@ impl Cursor {
     /// `durable.log`: cut to the limit, dropped beyond the turn's number, silent while replaying.
     pub fn log(&mut self, level: LogLevel, message: &str, fields: Vec<(String, String)>) -> Call<()> {
         self.awake("log")?;
+        let size = fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + message.len();
+        if let Err(error) = self.spend(size) {
+            return Ok(Err(error));
+        }
         let mut checked = Vec::with_capacity(fields.len());
         for (name, value) in fields {
             match self.checked_json(&value, &name) {
@@ -108,6 +112,9 @@ impl Cursor {
             ))));
         }
         self.publishes_this_turn += 1;
+        if let Err(error) = self.spend(value.len()) {
+            return Ok(Err(error));
+        }
         if self.effects_taken() {
             self.turn.published.insert(key.to_owned(), value);
         }

@@ -1,6 +1,6 @@
 //! The inbound sequence: applying what happened, one event at a time, and handing over waiting messages.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use super::{Cursor, Mode, Open, TurnOutput, Unread};
 use crate::{
@@ -18,6 +18,7 @@ impl Cursor {
         self.mode = mode;
         self.issued_this_turn = 0;
         self.publishes_this_turn = 0;
+        self.bytes_this_turn = 0;
         self.now = event.timestamp;
         self.last_applied = event.event_id;
         self.applied_events += 1;
@@ -107,7 +108,7 @@ impl Cursor {
     fn carry(&mut self, start: &ExecutionStarted) {
         for (place, m) in (0u32..).zip(&start.carried_messages) {
             let message = Unread { order: (1, place), message_id: m.message_id.clone(), payload: m.payload.clone() };
-            self.unread.entry(m.channel.clone()).or_insert_with(VecDeque::new).push_back(message);
+            self.unread.entry(m.channel.clone()).or_default().push_back(message);
         }
         self.cancel_carried = start.carried_cancel;
     }

@@ -8,7 +8,7 @@ use crate::{
     event::{Attributes, EventBody, TaskCancelRequested, TaskScheduled, TimerCanceled, TimerCreated},
     ids::{check_id, check_name},
     json::Json,
-    limits::{MAX_COMMANDS_PER_TURN, MAX_DURATION_NANOS},
+    limits::{MAX_BYTES_PER_TURN, MAX_COMMANDS_PER_TURN, MAX_DURATION_NANOS},
     options::{ActivityOptions, CancellationType},
 };
 
@@ -47,7 +47,9 @@ impl Cursor {
     /// `durable.start-activity`.
     pub fn start_activity(&mut self, name: &str, input: &str, options: ActivityOptions) -> Call<u64> {
         self.awake("start-activity")?;
-        if let Err(error) = self.may_open().and_then(|()| check_options(&options)) {
+        if let Err(error) =
+            self.may_open().and_then(|()| check_options(&options)).and_then(|()| self.spend(input.len()))
+        {
             return refused(error);
         }
         let cancellation = options.cancellation;
@@ -156,6 +158,15 @@ impl Cursor {
             )));
         }
         Json::parse(text).map_err(|e| CallError::InvalidJson(format!("{what}: {e}")))
+    }
+
+    /// Counts what a turn asks the host to keep.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), CallError> {
+        self.bytes_this_turn = self.bytes_this_turn.saturating_add(bytes);
+        if self.bytes_this_turn > MAX_BYTES_PER_TURN {
+            return Err(CallError::LimitExceeded(format!("a turn hands over at most {MAX_BYTES_PER_TURN} bytes")));
+        }
+        Ok(())
     }
 
     fn may_issue(&self) -> Result<(), CallError> {

@@ -1,0 +1,289 @@
+//! Stored histories: every event type through both codecs, the chain, and each rule of the checker broken once.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use relive_core::{
+    Attributes, Digest, EventType, ExecutionKey, Failure, FailureKind, HistoryEvent, Json, Namespace, RunId, Timestamp,
+    WorkflowId,
+    canonical_hash::GENESIS,
+    codec::{Codec, CodecError, CodecId, StoredEvent, current_version},
+    event::*,
+    fingerprint,
+    history::{Rows, Violation, check_chain, decode_all, validate, validate_rows},
+    limits::RunLimits,
+    options::{ActivityOptions, CancellationType},
+    retry::RetryPolicy,
+};
+
+fn json(text: &str) -> Json {
+    Json::parse(text).expect("JSON")
+}
+
+fn failure() -> Failure {
+    Failure { details: Some(json(r#"{"a":1.50}"#)), ..Failure::new(FailureKind::Application, "card-declined", "no") }
+}
+
+fn start() -> ExecutionStarted {
+    ExecutionStarted {
+        execution: ExecutionKey {
+            namespace: Namespace::default(),
+            workflow_id: WorkflowId::new("order 17").expect("an id"),
+            run_id: RunId(uuid::Uuid::from_u128(5)),
+        },
+        workflow: "order".into(),
+        export: "order".into(),
+        digest: Digest::of(b"x"),
+        input: json(r#"{ "b": 1.0, "a": "ü" }"#),
+        seed: [3; 32],
+        limits: RunLimits::default(),
+        continued_from: Some(RunId(uuid::Uuid::nil())),
+        carried_messages: vec![CarriedMessage { channel: "c".into(), message_id: "m".into(), payload: json("[1]") }],
+        carried_cancel: true,
+    }
+}
+
+fn schedule(name: &str, input: &str) -> TaskScheduled {
+    let options = ActivityOptions {
+        task_queue: Some("q".into()),
+        retry: Some(RetryPolicy { non_retryable_codes: vec!["x".into()], ..RetryPolicy::default() }),
+        schedule_to_close: Some(5),
+        cancellation: CancellationType::Wait,
+        summary: Some("s".into()),
+        ..ActivityOptions::default()
+    };
+    TaskScheduled { name: name.into(), input: json(input), options: Arc::new(options) }
+}
+
+/// One of each type.
+fn all() -> Vec<Attributes> {
+    let (t, text) = (Timestamp(9), || "why".to_owned());
+    vec![
+        start().into(),
+        ExecutionCompleted { result: json("{}") }.into(),
+        ExecutionFailed { failure: failure() }.into(),
+        ExecutionCanceled { failure: failure() }.into(),
+        ExecutionTerminated { reason: text() }.into(),
+        ExecutionContinuedAsNew {
+            new_run_id: RunId(uuid::Uuid::nil()),
+            input: json("1"),
+            unread_messages: vec!["m".into()],
+        }
+        .into(),
+        CancelRequested { reason: text() }.into(),
+        ExecutionBlocked { reason: BlockReason::Trap, report: text() }.into(),
+        ExecutionUnblocked { reason: text() }.into(),
+        schedule("charge", r#"{"x": [1, 2.50]}"#).into(),
+        TaskCompleted { attempt: 2, result: json("null") }.into(),
+        TaskFailed { attempt: 1, failure: failure() }.into(),
+        TaskTimedOut { attempt: 1, timeout: TimeoutType::Heartbeat, last_failure: Some(failure()) }.into(),
+        TaskCancelRequested { target: 3, cancellation: CancellationType::Abandon }.into(),
+        TaskCanceled { attempt: 1, failure: failure() }.into(),
+        TaskRetryScheduled { attempt: 1, failure: failure(), next_at: t }.into(),
+        TimerCreated { duration: 5, deadline: t }.into(),
+        TimerFired {}.into(),
+        TimerCanceled { target: 2 }.into(),
+        SignalReceived { channel: "c".into(), message_id: "m".into(), payload: json("\"x\"") }.into(),
+        VersionRecorded { change_id: "c".into(), version: 2 }.into(),
+    ]
+}
+
+struct History {
+    stored: Vec<StoredEvent>,
+}
+
+impl History {
+    fn new() -> Self {
+        Self { stored: Vec::new() }
+    }
+
+    fn push(&mut self, codec: CodecId, at: u64, command_no: Option<u64>, attributes: impl Into<Attributes>) -> &mut Self {
+        let body = EventBody { correlation_id: Some("corr".into()), ..EventBody::new(command_no, attributes) };
+        let mut bytes = Vec::new();
+        codec.encode(&body, &mut bytes).expect("encodes");
+        let ty = body.event_type();
+        let mut event = StoredEvent {
+            event_id: self.stored.len() as u64 + 1,
+            timestamp: Timestamp(at),
+            event_type: ty.code(),
+            codec: codec.codec_id(),
+            event_version: current_version(ty),
+            bytes: bytes.into(),
+            hash: [0; 32],
+        };
+        event.hash = event.expected_hash(&self.stored.last().map_or(GENESIS, |e| e.hash));
+        self.stored.push(event);
+        self
+    }
+
+    fn decoded(&self) -> Vec<HistoryEvent> {
+        decode_all(&self.stored).expect("a good chain")
+    }
+
+    fn check(&self) -> Result<(), Violation> {
+        validate(&self.decoded())
+    }
+}
+
+/// Started, one activity, one timer, both resolved, completed.
+fn good() -> History {
+    let mut history = History::new();
+    let p = CodecId::Postcard;
+    history
+        .push(p, 1, None, start())
+        .push(p, 1, Some(1), schedule("charge", "1"))
+        .push(CodecId::Json, 1, Some(2), TimerCreated { duration: 5, deadline: Timestamp(6) })
+        .push(p, 2, Some(1), TaskCompleted { attempt: 1, result: json("1") })
+        .push(p, 7, Some(2), TimerFired {})
+        .push(p, 7, None, ExecutionCompleted { result: json("1") });
+    history
+}
+
+#[test]
+fn every_type_survives_both_codecs_with_its_payload_text() {
+    assert_eq!(all().len(), EventType::ALL.len(), "one of each");
+    for attributes in all() {
+        for codec in [CodecId::Json, CodecId::Postcard] {
+            let mut body = EventBody::new(Some(4), attributes.clone());
+            (body.is_retry, body.parent_event_id, body.trace_id) = (true, Some(2), Some("trace".into()));
+            let mut bytes = Vec::new();
+            codec.encode(&body, &mut bytes).expect("encodes");
+            let read = codec.decode(attributes.event_type(), 1, &bytes).expect("decodes");
+            assert_eq!(read, body, "{codec:?}");
+            assert!(codec.decode(attributes.event_type(), 1, &bytes[..bytes.len() / 2]).is_err());
+            assert!(serde_json::to_string(&read).expect("to JSON").contains(attributes.event_type().name()));
+        }
+    }
+}
+
+#[test]
+fn types_keep_their_numbers_and_classes() {
+    for ty in EventType::ALL {
+        assert_eq!(EventType::from_code(ty.code()), Some(*ty));
+        assert_eq!(u8::from(ty.is_inbound()) + u8::from(ty.is_command()) + u8::from(ty.is_control()), 1);
+        assert!(!ty.is_resolution() || ty.is_inbound());
+        assert!(!ty.is_numbered_command() || ty.is_command());
+    }
+    assert_eq!(EventType::from_code(9_999), None);
+    assert_eq!(EventType::TaskScheduled.code(), 20);
+    assert_eq!(EventType::TimerFired.category(), Category::Timer);
+}
+
+#[test]
+fn unknown_bytes_are_told_apart() {
+    let mut event = good().stored[0].clone();
+    event.event_type = 999;
+    assert_eq!(event.decode(), Err(CodecError::UnknownType(999)));
+    event = good().stored[0].clone();
+    event.codec = 77;
+    assert_eq!(event.decode(), Err(CodecError::UnknownCodec(77)));
+    event.codec = 2;
+    event.event_version = 99;
+    assert!(matches!(event.decode(), Err(CodecError::NewerVersion { found: 99, known: 1, .. })));
+}
+
+#[test]
+fn a_changed_byte_anywhere_breaks_the_chain() {
+    let history = good();
+    check_chain(&history.stored, 0, &GENESIS).expect("good");
+    check_chain(&history.stored[2..], 2, &history.stored[1].hash).expect("a tail chains on");
+    for at in 0..history.stored.len() {
+        let mut bent = history.stored.clone();
+        let mut bytes = bent[at].bytes.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        bent[at].bytes = bytes.into();
+        assert_eq!(check_chain(&bent, 0, &GENESIS), Err(Violation::BrokenChain(at as u64 + 1)));
+    }
+    let mut gap = history.stored.clone();
+    gap.remove(2);
+    assert_eq!(check_chain(&gap, 0, &GENESIS), Err(Violation::Gap { expected: 3, found: 4 }));
+    let mut back = History::new();
+    back.push(CodecId::Json, 5, None, start()).push(CodecId::Json, 4, None, CancelRequested { reason: String::new() });
+    assert_eq!(check_chain(&back.stored, 0, &GENESIS), Err(Violation::TimeRunsBack(2)));
+}
+
+#[test]
+fn each_rule_is_held() {
+    good().check().expect("good");
+    let p = CodecId::Postcard;
+    let begun = |events: &[(u64, Option<u64>, Attributes)]| {
+        let mut history = History::new();
+        history.push(p, 1, None, start());
+        for (at, no, attributes) in events {
+            history.push(p, *at, *no, attributes.clone());
+        }
+        history.check()
+    };
+    let done = || TaskCompleted { attempt: 1, result: json("1") }.into();
+    let asked = || Attributes::from(schedule("a", "1"));
+    let timer = || TimerCreated { duration: 5, deadline: Timestamp(6) }.into();
+    let resolution = |why| move |v: Violation| assert!(v.to_string().contains(why), "{v}");
+    resolution("not issued")(begun(&[(1, Some(1), done())]).expect_err("never issued"));
+    resolution("repeats")(begun(&[(1, Some(1), asked()), (1, Some(1), done()), (2, Some(1), done())]).expect_err("twice"));
+    let mixed = begun(&[(1, Some(1), asked()), (1, Some(1), TimerFired {}.into())]);
+    resolution("another kind")(mixed.expect_err("a timer's end of an activity"));
+    let twice = begun(&[
+        (1, Some(1), asked()),
+        (1, Some(1), done()),
+        (2, Some(1), TaskFailed { attempt: 1, failure: failure() }.into()),
+    ]);
+    resolution("repeats the inbound key")(twice.expect_err("completed and failed"));
+    let early = begun(&[(1, Some(1), timer()), (4, Some(1), TimerFired {}.into())]);
+    assert_eq!(early, Err(Violation::EarlyTimer { event: 3, command_no: 1, early_nanos: 2 }));
+    let order = begun(&[(1, Some(2), asked()), (1, Some(1), asked())]);
+    assert_eq!(order, Err(Violation::CommandOrder(3)));
+    let after = begun(&[(1, None, ExecutionCompleted { result: json("1") }.into()), (1, Some(1), asked())]);
+    resolution("not the last")(after.expect_err("goes on after its end"));
+    resolution("ExecutionStarted")(begun(&[(1, None, start().into())]).expect_err("two starts"));
+}
+
+#[test]
+fn rows_must_fit_the_history() {
+    let p = CodecId::Postcard;
+    let mut history = History::new();
+    history
+        .push(p, 1, None, start())
+        .push(p, 1, Some(1), schedule("a", "1"))
+        .push(p, 1, Some(2), TimerCreated { duration: 5, deadline: Timestamp(6) })
+        .push(p, 1, Some(3), schedule("b", "1"))
+        .push(p, 1, Some(4), TaskCancelRequested { target: 3, cancellation: CancellationType::Try });
+    let events = history.decoded();
+    let rows = Rows {
+        open: true,
+        last_event_id: 5,
+        last_inbound_id: 1,
+        applied_through: 1,
+        tasks: BTreeSet::from([1]),
+        timers: BTreeSet::from([2]),
+    };
+    validate_rows(&events, &rows).expect("good");
+    let bad = [
+        Rows { last_event_id: 4, ..rows.clone() },
+        Rows { last_inbound_id: 2, ..rows.clone() },
+        Rows { applied_through: 2, ..rows.clone() },
+        Rows { open: false, ..rows.clone() },
+        Rows { tasks: BTreeSet::new(), ..rows.clone() },
+        Rows { tasks: BTreeSet::from([1, 3]), ..rows.clone() },
+        Rows { timers: BTreeSet::new(), ..rows },
+    ];
+    for rows in bad {
+        assert!(matches!(validate_rows(&events, &rows), Err(Violation::Rows(_))), "{rows:?}");
+    }
+    let done = Rows { open: false, last_event_id: 6, last_inbound_id: 5, applied_through: 5, ..Rows::default() };
+    validate_rows(&good().decoded(), &done).expect("a closed run has no rows");
+}
+
+#[test]
+fn fingerprints_leave_out_times_ids_and_options() {
+    let run = |name: &str, input: &str, at: u64| {
+        let mut history = History::new();
+        history.push(CodecId::Json, at, None, start()).push(CodecId::Json, at, Some(1), schedule(name, input));
+        fingerprint::run(&history.decoded())
+    };
+    assert_eq!(run("a", r#"{"x":1,"y":2}"#, 1), run("a", r#"{"y":2.0,"x":1e0}"#, 99));
+    assert_ne!(run("a", "1", 1), run("b", "1", 1));
+    assert_ne!(run("a", "1", 1), run("a", "2", 1));
+    let events = good().decoded();
+    assert!(fingerprint::step(&events[0]).is_none() && fingerprint::step(&events[1]).is_some());
+    assert_ne!(fingerprint::step(&events[1]), fingerprint::step(&events[2]));
+}
