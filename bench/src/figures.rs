@@ -55,16 +55,18 @@ fn burst(host: &Host, executions: u64) -> anyhow::Result<Duration> {
     let mut connections = (0..CONCURRENT).map(|_| host.connect()).collect::<anyhow::Result<Vec<_>>>()?;
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let work = |connection| {
-            let next = &next;
-            scope.spawn(move || {
-                while next.fetch_add(1, Ordering::Relaxed) < executions {
-                    Host::run_steps(connection, None, STEPS)?;
-                }
-                anyhow::Ok(())
+        let threads: Vec<_> = connections
+            .iter_mut()
+            .map(|connection| {
+                let next = &next;
+                scope.spawn(move || {
+                    while next.fetch_add(1, Ordering::Relaxed) < executions {
+                        Host::run_steps(&mut *connection, None, STEPS)?;
+                    }
+                    anyhow::Ok(())
+                })
             })
-        };
-        let threads: Vec<_> = connections.iter_mut().map(work).collect();
+            .collect();
         threads.into_iter().try_for_each(|t| t.join().map_err(|_| anyhow::anyhow!("a client failed"))?)
     })?;
     Ok(began.elapsed())

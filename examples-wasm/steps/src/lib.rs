@@ -24,7 +24,7 @@ struct Done {
 }
 
 /// Runs activities named `echo` in sequence.
-#[workflow]
+#[workflow(channels = [])]
 async fn steps(input: Steps) -> Result<Done, Failure> {
     let payload = "x".repeat(input.payload_bytes);
     for _ in 0..input.steps {
@@ -45,7 +45,7 @@ struct Received {
 }
 
 /// Counts the messages on channel `go` until `{"stop": true}`, which counts too.
-#[workflow]
+#[workflow(channels = ["go"])]
 async fn waiter() -> Result<Received, Failure> {
     let mut messages = 0;
     loop {

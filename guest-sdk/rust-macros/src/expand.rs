@@ -1,7 +1,7 @@
 //! From a function to the function and its table entry. The entry hangs on a type of the function's name: types and
 //! functions have separate namespaces, so that the name alone leads to both.
 
-use crate::attribute::{self, Description};
+use crate::attribute::{self, Description, Kind};
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
@@ -36,7 +36,7 @@ pub fn failed(error: &Error, function: &ItemFn) -> TokenStream {
 }
 
 pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenStream> {
-    let description = attribute::parse(arguments, function)?;
+    let description = attribute::parse(arguments, function, Kind::Workflow)?;
     let signature = &function.sig;
     check(signature, "a workflow")?;
     if signature.asyncness.is_none() {
@@ -73,6 +73,10 @@ pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
         quote!(call)
     };
     let schemas = schemas(input, &output, &quote!(::relive_sdk::Failure));
+    let channels = match &description.channels {
+        Some(channels) => quote!(::core::option::Option::Some(&[#(#channels),*])),
+        None => quote!(::core::option::Option::None),
+    };
     let entry = entry(
         function,
         &description,
@@ -80,6 +84,7 @@ pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
         quote!(WorkflowDef),
         quote!(WorkflowEntry),
         quote! {
+            channels: #channels,
             start: |input| {
                 let _ = input;
                 let call = #call;
@@ -91,7 +96,7 @@ pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
 }
 
 pub fn activity(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenStream> {
-    let description = attribute::parse(arguments, function)?;
+    let description = attribute::parse(arguments, function, Kind::Activity)?;
     let signature = &function.sig;
     check(signature, "an activity")?;
     if let Some(token) = &signature.asyncness {

@@ -17,6 +17,9 @@ use syn::parse_macro_input;
 ///
 /// Options: `#[workflow(name = "order", summary = "Takes an order.")]`. The name defaults to the function's, the
 /// summary to its documentation.
+///
+/// `channels = ["go", "stop"]` declares the message channels that the function reads: the host refuses messages to any
+/// other, which would wait for ever unseen. `channels = []` takes no messages. Without it, any channel has messages.
 #[proc_macro_attribute]
 pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as syn::ItemFn);
@@ -29,7 +32,7 @@ pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// The function takes the task (`&Task`), the input (`DeserializeOwned + JsonSchema`), both in this order, or none, and
 /// returns a value (`Serialize + JsonSchema`) or a `Result` of one and an error that converts into `ActivityFailure`.
-/// Export it with `relive_sdk::activities![..]`. Options as with `workflow`.
+/// Export it with `relive_sdk::activities![..]`. Options: `name` and `summary`, as with `workflow`.
 #[proc_macro_attribute]
 pub fn activity(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as syn::ItemFn);

@@ -136,12 +136,20 @@ fn a_workflow_owns_its_input() {
 #[test]
 fn options_are_known_given_once_and_well_formed() {
     let function = "async fn order() {}";
-    let unknown = "unknown option: expected `name = \"..\"` or `summary = \"..\"`";
+    let unknown = "unknown option: expected `name = \"..\"`, `summary = \"..\"` or `channels = [\"..\"]`";
     refused(
         expand::workflow,
         "nmae = \"order\"",
         function,
         "nmae",
+        unknown,
+    );
+    let unknown = "unknown option: expected `name = \"..\"` or `summary = \"..\"`";
+    refused(
+        expand::activity,
+        "channels = []",
+        "fn charge() {}",
+        "channels",
         unknown,
     );
     refused(
@@ -166,6 +174,43 @@ fn options_are_known_given_once_and_well_formed() {
         "\"no spaces\"",
         name,
     );
+}
+
+#[test]
+fn channels_are_names_that_stand_in_the_list_once() {
+    #[track_caller]
+    fn refuse(options: &str, at: &str, expected: &str) {
+        let function = "async fn order() {}";
+        refused(expand::workflow, options, function, at, expected);
+    }
+    let twice = "the channel stands in the list twice";
+    refuse("channels = [\"go\", \"stop\",\n\"\\x67o\"]", "\"\\x67o\"", twice);
+    let form = "a channel is 1 to 256 bytes of printable characters";
+    refuse("channels = [\"go\",\n\"\"]", "\"\"", form);
+    refuse("channels = [\"a\\nb\"]", "\"a\\nb\"", form);
+    let long = format!("\"{}\"", "c".repeat(257));
+    refuse(&format!("channels = [{long}]"), &long, form);
+    let many: Vec<String> = (0..1_001).map(|n| format!("\"{n}\"")).collect();
+    let most = "a workflow declares at most 1,000 channels";
+    refuse(&format!("channels = [{}]", many.join(",")), "\"1000\"", most);
+    let literal = "expected string literal";
+    refuse("channels = [\"go\", STOP]", "STOP", literal);
+    refuse("channels = \"go\"", "\"go\"", "expected square brackets");
+    refuse("channels = [], channels = []", "channels", "given twice");
+}
+
+#[test]
+fn channels_stand_in_the_entry_or_none_do() {
+    let entry = |options: &str| {
+        let options = proc_macro2::TokenStream::from_str(options).expect("options are tokens");
+        let item = syn::parse_str("async fn order() {}").expect("a function");
+        let code = expand::workflow(options, &item).expect("expands");
+        code.to_string()
+    };
+    let declared = entry("channels = [\"go\", \"no spaces?\",]");
+    assert!(declared.contains("Some (& [\"go\" , \"no spaces?\"])"), "{declared}");
+    assert!(entry("channels = []").contains("Some (& [])"));
+    assert!(entry("").contains("channels : :: core :: option :: Option :: None"));
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct WorkflowEntry {
     pub summary: Option<&'static str>,
     /// Computed when asked for: they cost code, not data.
     pub schemas: fn() -> Schemas,
+    /// The channels that it reads; `None`: any.
+    pub channels: Option<&'static [&'static str]>,
     /// From the input to a future that was not polled.
     pub start: fn(&str) -> Result<Root, Failure>,
 }
@@ -63,6 +65,7 @@ impl WorkflowEntry {
         name: "",
         summary: None,
         schemas: || (None, None),
+        channels: None,
         start: |_| Err(Failure::new("invalid", "")),
     };
 }
@@ -140,11 +143,13 @@ pub fn describe_workflows(table: &[WorkflowEntry]) -> Vec<reactor::WorkflowDescr
     let describe = |entry: &WorkflowEntry| {
         let (input_schema, output_schema) = (entry.schemas)();
         let summary = entry.summary.map(str::to_owned);
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
         reactor::WorkflowDescription {
             name: entry.name.to_owned(),
             summary,
             input_schema,
             output_schema,
+            channels: entry.channels.map(owned),
         }
     };
     table.iter().map(describe).collect()

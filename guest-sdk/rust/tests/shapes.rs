@@ -1,6 +1,7 @@
 //! Every shape of function that the macros accept, and the table entries that come of it.
 
-use relive_sdk::__private::{ActivityDef, ActivityEntry, WorkflowDef, WorkflowEntry};
+use relive_sdk::__private::{describe_workflows, ActivityDef, ActivityEntry};
+use relive_sdk::__private::{WorkflowDef, WorkflowEntry};
 use relive_sdk::{activity, workflow, ActivityFailure, Failure, Task};
 use serde_json::Value;
 
@@ -14,12 +15,12 @@ mod nested {
 
 type Result<T> = std::result::Result<T, Failure>;
 
-#[workflow(name = "with-an-alias", summary = "An alias of Result.")]
+#[workflow(name = "with-an-alias", summary = "An alias of Result.", channels = ["go", "stop"])]
 async fn alias(input: String) -> Result<String> {
     Ok(input)
 }
 
-#[workflow]
+#[workflow(channels = [])]
 async fn nothing(_input: u64) {}
 
 #[activity]
@@ -93,6 +94,16 @@ fn workflows_are_described() {
         types((WORKFLOWS[2].schemas)()),
         ("integer".into(), "null".into())
     );
+}
+
+#[test]
+fn channels_are_described_where_they_are_declared() {
+    let declared: Vec<_> = describe_workflows(&WORKFLOWS)
+        .into_iter()
+        .map(|description| description.channels)
+        .collect();
+    let two = vec!["go".to_owned(), "stop".to_owned()];
+    assert_eq!(declared, [None, Some(two), Some(Vec::new())]);
 }
 
 #[test]

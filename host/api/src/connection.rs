@@ -1,8 +1,9 @@
 //! What a request knows of the connection that it came over, and who may talk to a host without credentials.
 
 use axum::http::{HeaderMap, header};
-use relive_core::{Error, ErrorKind};
 use tokio::sync::watch;
+
+use crate::problem::Problem;
 
 /// Put into every request by [`crate::serve`]; absent where the router is called directly.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl Connection {
 
     /// Refuses what a browser sends on behalf of some other site: loopback is no protection against web pages (DNS
     /// rebinding, cross-site posts), since the browser runs on the same machine.
-    pub fn check_origin(&self, headers: &HeaderMap) -> Result<(), Error> {
+    pub fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
         if !self.loopback {
             return Ok(());
         }
@@ -37,8 +38,7 @@ impl Connection {
         if let Some(host) = text(header::HOST)
             && !is_loopback_host(host)
         {
-            return Err(Error::new(
-                ErrorKind::Validation,
+            return Err(Problem::invalid(
                 "foreign-host",
                 format!("this host answers to loopback names alone, not to {host:?}; use http://127.0.0.1:PORT"),
             ));
@@ -46,8 +46,7 @@ impl Connection {
         if let Some(origin) = text(header::ORIGIN) {
             let host = origin.split_once("://").map_or("", |(_, host)| host);
             if !is_loopback_host(host) {
-                return Err(Error::new(
-                    ErrorKind::Validation,
+                return Err(Problem::invalid(
                     "foreign-origin",
                     format!(
                         "pages of {origin:?} may not talk to this host; call it from a program or from its own page"

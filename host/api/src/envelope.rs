@@ -52,7 +52,7 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
     request.extensions_mut().insert(id.clone());
     let refused = request.extensions().get::<Connection>().and_then(|c| c.check_origin(request.headers()).err());
     let mut response = match refused {
-        Some(error) => Problem::from(error).into_response(),
+        Some(problem) => problem.into_response(),
         None => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
             Ok(response) => response,
             Err(panic) => {

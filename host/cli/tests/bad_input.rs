@@ -64,7 +64,7 @@ fn uploads_that_are_no_workflows() {
     says(detail, &["relive:workflow/durable@0.7.0", "0.1.0"]);
     refused(&site, "no workflow", &wat("(component)"), 422, "no-workflow");
     let activities = std::fs::read(guests::folder().join("order/order_activities.wasm")).expect("order");
-    refused(&site, "activities in place of a workflow", &activities, 422, "wrong-kind");
+    refused(&site, "activities in place of a workflow", &activities, 422, "no-workflow");
     let mut large = hello;
     large.resize((32 << 20) + 1, 0);
     refused(&site, "one byte too large", &large, 413, "too-large");
@@ -225,8 +225,8 @@ fn names_that_nobody_has() {
     let elsewhere = site.host.call("GET", "/v1/namespaces/elsewhere/executions/open", b"").expect("an answer");
     problem("another namespace", &elsewhere, 404, "unknown-execution");
     // An activity that nobody offers is the workflow's to handle.
-    let program = json!([{"activity": {"name": "nobody"}}]);
-    site.script("a", &program);
+    let options = json!({"max-attempts": 2, "initial-interval-ms": 1});
+    site.script("a", &json!([{"activity": {"name": "nobody", "options": options}}]));
     let view = site.ended("a");
     let seen = &view["result"]["seen"][0]["err"];
     assert_eq!((&view["status"], &seen["code"]), (&json!("completed"), &json!("unknown-activity")), "{view:#}");
@@ -249,7 +249,7 @@ fn one_id_started_twice() {
     site.script("one", &json!([{"message": {"channel": "go"}}]));
     let body = r#"{"workflow": "script", "workflow_id": "one", "input": {"program": []}}"#;
     let detail = problem("a second start", &start(&site, body), 409, "already-started");
-    assert!(detail.contains("one"), "{detail}");
+    assert!(detail.contains("choose another id"), "{detail}");
     // Many at once: one of them wins.
     let body = r#"{"workflow": "script", "workflow_id": "race", "input": {"program": [{"message": {"channel": "go"}}]}}"#;
     let answers: Vec<(u16, Value)> = std::thread::scope(|scope| {
@@ -264,6 +264,21 @@ fn one_id_started_twice() {
     assert_eq!(page["executions"].as_array().map(Vec::len), Some(1), "{page}");
     site.still_works();
     site.verified();
+}
+
+/// By default such an activity is tried for ever, because a deployment may bring it. Then an operator must see why.
+#[test]
+fn an_activity_that_nobody_offers_is_shown_with_its_failure() {
+    let site = Site::with(&["hello", "script"]);
+    site.script("a", &json!([{"activity": {"name": "nobody", "options": {"initial-interval-ms": 1}}}]));
+    until("the failure in sight", || {
+        let (_, detail) = site.get("/executions/a");
+        let step = &detail["steps"][0];
+        step["failure"]["code"] == "unknown-activity" && step["attempts"].as_u64() > Some(1)
+    });
+    let (_, shown, _) = site.cli(&["show", "a"]);
+    assert!(shown.contains("unknown-activity"), "{shown}");
+    site.still_works();
 }
 
 /// `relive dev` on a directory that it cannot use: exit code, and code and sentence on stderr.

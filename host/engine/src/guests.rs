@@ -16,6 +16,9 @@ pub struct Described {
     pub summary: Option<String>,
     pub input_schema: Option<Json>,
     pub output_schema: Option<Json>,
+    /// The channels that it reads; `None`: any. Messages are judged by `channels` of the inspection's `descriptions`,
+    /// which the catalog keeps: a factory puts them in both.
+    pub channels: Option<Vec<String>>,
 }
 
 /// A component that may be deployed.

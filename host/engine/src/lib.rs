@@ -9,6 +9,7 @@
 mod abort;
 mod cache;
 mod cell;
+mod channels;
 mod committer;
 mod config;
 mod context;

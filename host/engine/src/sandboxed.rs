@@ -58,6 +58,7 @@ impl GuestFactory for SandboxGuests {
             summary: d.summary.clone(),
             input_schema: schema(&d.input_schema),
             output_schema: schema(&d.output_schema),
+            channels: d.channels.clone(),
         });
         let holds_workflows = matches!(admitted.component, AdmittedComponent::Workflow(_));
         let workflows = if holds_workflows { workflows.collect() } else { Vec::new() };
@@ -91,6 +92,7 @@ fn inspection_view(i: &Inspection) -> serde_json::Value {
             serde_json::json!({
                 "name": d.name, "summary": d.summary,
                 "input_schema": schema(&d.input_schema), "output_schema": schema(&d.output_schema),
+                "channels": d.channels,
             })
         })
         .collect();

@@ -1,12 +1,15 @@
-//! The active versions, with their input schemas compiled, kept in memory between deployments.
+//! The active versions, with their input schemas compiled, kept in memory between deployments; and the channels that
+//! components declare, kept for good.
 
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::RwLock;
 use relive_core::{
-    Error, ErrorKind, Json, Namespace,
+    Digest, Error, ErrorKind, Json, Namespace,
     ports::{Catalog, StoreError, VersionRow},
 };
+
+use crate::channels::Declared;
 
 /// An active version, ready to start runs.
 pub(crate) struct Active {
@@ -55,6 +58,8 @@ type Key = (Namespace, String);
 #[derive(Default)]
 pub(crate) struct Workflows {
     active: RwLock<HashMap<Key, Arc<Active>>>,
+    /// By component. As many as have had a message: fewer, and smaller, than the components that are kept linked.
+    declared: RwLock<HashMap<Digest, Arc<Declared>>>,
 }
 
 impl Workflows {
@@ -75,6 +80,23 @@ impl Workflows {
         let active = Arc::new(Active::new(row));
         self.active.write().insert(key, active.clone());
         Ok(Some(active))
+    }
+
+    /// What a component's workflows declare. `None`: the catalog does not hold it.
+    pub fn declared(
+        &self,
+        catalog: &Arc<dyn Catalog>,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Declared>>, StoreError> {
+        if let Some(declared) = self.declared.read().get(digest) {
+            return Ok(Some(declared.clone()));
+        }
+        let Some(meta) = catalog.component_meta(digest)? else {
+            return Ok(None);
+        };
+        let declared = Arc::new(Declared::of(&meta.inspection));
+        self.declared.write().insert(*digest, declared.clone());
+        Ok(Some(declared))
     }
 
     /// Forgets a version after a deployment.

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use relive_core::cursor::{Cursor, RunContext};
 use relive_core::guest::{Guest, GuestEvent, GuestFault, GuestState, Outcome};
-use relive_core::ids::check_name;
+use relive_core::ids::{check_id, check_name};
 use relive_core::limits::RunLimits;
 use relive_core::{Digest, ExecutionKey, Failure, FailureKind, Json, Namespace, RunId, Timestamp, WorkflowId};
 use wasmtime::AsContextMut;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use crate::admission::caps::{MAX_DESCRIPTION_BYTES, MAX_DESCRIPTIONS};
+use crate::admission::caps::{MAX_CHANNELS, MAX_DESCRIPTION_BYTES, MAX_DESCRIPTIONS, quote};
 use crate::admission::{AdmissionError, Description};
 use crate::bindings::exports::relive::workflow::reactor;
 use crate::bindings::relive::workflow::types;
@@ -156,7 +156,7 @@ pub fn check_descriptions(descriptions: &[Description]) -> Result<(), AdmissionE
     let mut names = std::collections::BTreeSet::new();
     let mut total = 0;
     for description in descriptions {
-        let name = crate::admission::caps::quote(&description.name);
+        let name = quote(&description.name);
         if let Err(error) = check_name(&description.name, "name") {
             return refuse(format!("`{name}`: {error}"));
         }
@@ -170,6 +170,11 @@ pub fn check_descriptions(descriptions: &[Description]) -> Result<(), AdmissionE
                 return refuse(format!("a schema of `{name}` is not JSON: {error}"));
             }
         }
+        let channels = description.channels.as_deref().unwrap_or_default();
+        if let Err(problem) = check_channels(channels) {
+            return refuse(format!("`{name}` {problem}"));
+        }
+        total += channels.iter().map(String::len).sum::<usize>();
     }
     if total > MAX_DESCRIPTION_BYTES {
         return refuse(format!("it has {total} bytes; at most {MAX_DESCRIPTION_BYTES} are allowed"));
@@ -177,9 +182,26 @@ pub fn check_descriptions(descriptions: &[Description]) -> Result<(), AdmissionE
     Ok(())
 }
 
+/// What is wrong with the channels that a workflow declares; fits behind its name. The same one twice is harmless.
+fn check_channels(channels: &[String]) -> Result<(), String> {
+    if channels.len() > MAX_CHANNELS {
+        return Err(format!("declares {} channels; at most {MAX_CHANNELS} are allowed", channels.len()));
+    }
+    match channels.iter().find_map(|c| Some((c, check_id(c, "channel").err()?))) {
+        Some((channel, error)) => Err(format!("declares the channel `{}`: {error}", quote(channel))),
+        None => Ok(()),
+    }
+}
+
 impl From<reactor::WorkflowDescription> for Description {
     fn from(d: reactor::WorkflowDescription) -> Self {
-        Self { name: d.name, summary: d.summary, input_schema: d.input_schema, output_schema: d.output_schema }
+        Self {
+            name: d.name,
+            summary: d.summary,
+            input_schema: d.input_schema,
+            output_schema: d.output_schema,
+            channels: d.channels,
+        }
     }
 }
 

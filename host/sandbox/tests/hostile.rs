@@ -289,3 +289,68 @@ fn a_description_must_be_usable() {
             .is_ok()
     );
 }
+
+/// `demo` declares channels: each is where its text is, and how long.
+fn declaring(channels: &[(u32, u32)]) -> GuestText {
+    let list: String = channels
+        .iter()
+        .flat_map(|(at, length)| [at.to_le_bytes(), length.to_le_bytes()].concat())
+        .map(|byte| format!("\\{byte:02x}"))
+        .collect();
+    let describe = format!(
+        "(i32.store8 (i32.const 308) (i32.const 1)) (i32.store (i32.const 312) (i32.const 65536))
+        (i32.store (i32.const 316) (i32.const {})) {DESCRIBED}",
+        channels.len()
+    );
+    GuestText {
+        fields: format!("(data (i32.const 65536) \"{list}\")").leak(),
+        describe: describe.leak(),
+        ..GuestText::default()
+    }
+}
+
+#[test]
+fn channels_are_declared_or_not() {
+    let channels = |text: GuestText| {
+        let admitted = sandbox().admit(&text.module()).expect("admitted");
+        admitted.inspection.descriptions[0].channels.clone()
+    };
+    assert_eq!(channels(GuestText::default()), None);
+    assert_eq!(channels(declaring(&[])), Some(Vec::new()));
+    let two = vec!["demo".to_owned(), "em".to_owned()];
+    assert_eq!(channels(declaring(&[(16, 4), (17, 2)])), Some(two));
+}
+
+#[test]
+fn declared_channels_must_be_usable() {
+    let refused = |channels: &[(u32, u32)]| {
+        let (code, message) = refusal(sandbox().admit(&declaring(channels).module()));
+        assert_eq!(code, "describe-invalid", "{message}");
+        message
+    };
+    let message = refused(&[(16, 4), (16, 0)]);
+    assert!(message.contains("channel is empty"), "{message}");
+    // The byte 0 and what follows it.
+    let message = refused(&[(15, 2)]);
+    assert!(message.contains("`demo` declares the channel `\\u{0}d`"), "{message}");
+    let message = refused(&[(16, 257)]);
+    assert!(message.contains("257 bytes"), "{message}");
+    let message = refused(&[(16, 4); 1_001]);
+    assert!(message.contains("1001 channels; at most 1000"), "{message}");
+    sandbox().admit(&declaring(&[(16, 4); 1_000]).module()).expect("as many as may be");
+}
+
+#[test]
+fn declared_channels_count_into_the_size_of_the_description() {
+    let described = |n: usize| Description {
+        name: format!("w{n}"),
+        summary: None,
+        input_schema: None,
+        output_schema: None,
+        channels: Some(vec!["c".repeat(256); 1_000]),
+    };
+    let descriptions: Vec<Description> = (0..5).map(described).collect();
+    check_descriptions(&descriptions[..4]).expect("about 1 MB");
+    let error = check_descriptions(&descriptions).expect_err("more than 1 MiB");
+    assert!(error.to_string().contains("1280010 bytes"), "{error}");
+}

@@ -25,8 +25,13 @@ pub struct ModelGuests;
 
 impl GuestFactory for ModelGuests {
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
-        let described =
-            Described { name: "model".to_owned(), summary: None, input_schema: None, output_schema: None };
+        let described = Described {
+            name: "model".to_owned(),
+            summary: None,
+            input_schema: None,
+            output_schema: None,
+            channels: None,
+        };
         Ok(Admitted { digest: Digest::of(bytes), inspection: Json::null(), workflows: vec![described] })
     }
 

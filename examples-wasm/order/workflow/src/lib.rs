@@ -47,7 +47,7 @@ struct Done {
 }
 
 /// Reserves, charges and ships an order.
-#[workflow]
+#[workflow(channels = [])]
 async fn order(order: Order) -> Result<Receipt, Failure> {
     let mut done = Done::default();
     match fulfil(&order, &mut done).await {

@@ -143,6 +143,7 @@ impl WasmHost {
             summary: d.summary,
             input_schema: d.input_schema,
             output_schema: d.output_schema,
+            channels: None,
         });
         Ok(descriptions.collect())
     }

@@ -117,7 +117,13 @@ impl GuestFactory for Scripts {
         let Some(name) = SCRIPTS.iter().find(|name| name.as_bytes() == bytes) else {
             return Err(Error::new(ErrorKind::Validation, "not-wasm", "failed to read the upload as a script"));
         };
-        let described = Described { name: (*name).to_owned(), summary: None, input_schema: None, output_schema: None };
+        let described = Described {
+            name: (*name).to_owned(),
+            summary: None,
+            input_schema: None,
+            output_schema: None,
+            channels: None,
+        };
         Ok(Admitted { digest: Digest::of(bytes), inspection: Json::null(), workflows: vec![described] })
     }
 

@@ -15,7 +15,8 @@ pub fn start(file: Option<&Path>) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&text).map_err(|e| {
         Failure::usage(format!("{FILTER}={text:?} is no filter: {e}")).hint("write it as info,relive_engine=debug")
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    // A log that cannot be written, on a full disk for one, is no reason to panic on whatever thread had a line for it.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     let started = match file {
         None => log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).try_init(),
         Some(path) => {

@@ -6,7 +6,7 @@ use relive_core::{
     Error, ErrorKind, ExecutionKey, Json, WorkflowId,
     event::{EventBody, ExecutionStarted, SignalReceived},
     ids::check_id,
-    ports::NewExecution,
+    ports::{ExecutionRow, NewExecution},
 };
 use tokio::sync::oneshot;
 
@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     ids,
     message::{Incoming, Message},
-    requests::{SignalRequest, StartRequest},
+    requests::{SignalRequest, StartRequest, Target},
     views::Started,
 };
 
@@ -80,6 +80,7 @@ impl Engine {
     }
 
     /// Sends a message; its id. When it returns, the message is durable. The same id again is the same message.
+    /// Refused with `unknown-channel` if the workflow declares its channels and this is none of them.
     pub async fn signal(&self, request: SignalRequest) -> Result<String, Error> {
         self.accepting()?;
         self.check_size(&request.input)?;
@@ -88,9 +89,11 @@ impl Engine {
         let message_id = request.message_id.unwrap_or_else(ids::random);
         check_id(&message_id, "message id").map_err(invalid)?;
         let target = request.target;
-        let row = self.blocking(move |engine| engine.find_open(&target)).await?;
+        let channel: Arc<str> = request.channel.into();
+        let sent_to = channel.clone();
+        let row = self.blocking(move |engine| engine.find_reader(&target, &sent_to)).await?;
         let signal = SignalReceived {
-            channel: request.channel.into(),
+            channel,
             message_id: message_id.as_str().into(),
             payload: request.input,
         };
@@ -99,6 +102,16 @@ impl Engine {
         self.context.registry.post(row.key, Message::Inbound(Box::new(incoming)));
         self.answered(answer).await?;
         Ok(message_id)
+    }
+
+    /// The open execution, if it may read the channel.
+    fn find_reader(&self, target: &Target, channel: &str) -> Result<ExecutionRow, Error> {
+        let row = self.find_open(target)?;
+        let context = &self.context;
+        if let Some(declared) = context.workflows.declared(&context.catalog, &row.digest).map_err(store_error)? {
+            declared.check(&row.workflow, channel).map_err(|e| e.at(&row.execution))?;
+        }
+        Ok(row)
     }
 
     fn check_size(&self, input: &Json) -> Result<(), Error> {

@@ -50,6 +50,9 @@ pub const MAX_WIT_BYTES: usize = 1 << 20;
 /// Workflows or activities that one component may hold.
 pub const MAX_DESCRIPTIONS: usize = 256;
 
+/// Channels that one workflow may declare: they are written in its source, and named in the refusal of another.
+pub const MAX_CHANNELS: usize = 1_000;
+
 /// Bytes of everything that `describe` answers.
 pub const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 

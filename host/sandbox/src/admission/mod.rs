@@ -29,6 +29,8 @@ pub struct Description {
     /// JSON Schemas, as the component gave them.
     pub input_schema: Option<String>,
     pub output_schema: Option<String>,
+    /// The channels that the workflow reads; `None`: it declares none, so any. Activities have none to declare.
+    pub channels: Option<Vec<String>>,
 }
 
 /// What is known about an uploaded component.

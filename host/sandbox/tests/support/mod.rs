@@ -27,7 +27,8 @@ pub struct GuestText {
 
 /// What `start` and `resume` return: address 512 holds a state.
 pub const WAITING: &str = "(i32.store8 (i32.const 512) (i32.const 0)) (i32.const 512)";
-/// Address 256 holds a list of one description whose name is `demo`.
+/// Address 256 holds a list of one description whose name is `demo`: a record of 56 bytes at 264, without summary (at 8),
+/// schemas (at 20 and 32) and channels (at 44).
 pub const DESCRIBED: &str = "(i32.store (i32.const 256) (i32.const 264)) (i32.store (i32.const 260) (i32.const 1))
     (i32.store (i32.const 264) (i32.const 16)) (i32.store (i32.const 268) (i32.const 4)) (i32.const 256)";
 /// Completes with the JSON `"demo"`.
