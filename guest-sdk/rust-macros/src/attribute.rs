@@ -50,7 +50,9 @@ pub fn parse(arguments: TokenStream, function: &ItemFn, kind: Kind) -> syn::Resu
             &mut summary
         } else {
             return Err(meta.error(match kind {
-                Kind::Workflow => "unknown option: expected `name = \"..\"`, `summary = \"..\"` or `channels = [\"..\"]`",
+                Kind::Workflow => {
+                    "unknown option: expected `name = \"..\"`, `summary = \"..\"` or `channels = [\"..\"]`"
+                }
                 Kind::Activity => "unknown option: expected `name = \"..\"` or `summary = \"..\"`",
             }));
         };
@@ -65,21 +67,14 @@ pub fn parse(arguments: TokenStream, function: &ItemFn, kind: Kind) -> syn::Resu
         Some(name) => checked(name)?,
         None => LitStr::new(ident.to_string().trim_start_matches("r#"), ident.span()),
     };
-    Ok(Description {
-        name,
-        summary: summary.or_else(|| documentation(function)),
-        channels,
-    })
+    Ok(Description { name, summary: summary.or_else(|| documentation(function)), channels })
 }
 
 fn checked(name: LitStr) -> syn::Result<LitStr> {
     let text = name.value();
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if text.is_empty() || text.len() > NAME_MAX || !text.chars().all(allowed) {
-        return Err(syn::Error::new(
-            name.span(),
-            "a name is 1 to 128 letters, digits, `-`, `_` or `.`",
-        ));
+        return Err(syn::Error::new(name.span(), "a name is 1 to 128 letters, digits, `-`, `_` or `.`"));
     }
     Ok(name)
 }
@@ -108,19 +103,13 @@ fn channel_list(input: ParseStream) -> syn::Result<Vec<LitStr>> {
 
 /// The first paragraph of the doc comment, as one line.
 fn documentation(function: &ItemFn) -> Option<LitStr> {
-    let lines = function
-        .attrs
-        .iter()
-        .filter_map(|attribute| match &attribute.meta {
-            Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
-                Expr::Lit(ExprLit {
-                    lit: Lit::Str(text),
-                    ..
-                }) => Some(text.value().trim().to_owned()),
-                _ => None,
-            },
+    let lines = function.attrs.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(doc) if doc.path.is_ident("doc") => match &doc.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
             _ => None,
-        });
+        },
+        _ => None,
+    });
     let paragraph: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
     (!paragraph.is_empty()).then(|| LitStr::new(&paragraph.join(" "), function.sig.ident.span()))
 }

@@ -14,11 +14,7 @@ pub fn failed(error: &Error, function: &ItemFn) -> TokenStream {
     if function.sig.receiver().is_some() {
         return error;
     }
-    let ItemFn {
-        vis,
-        sig: Signature { ident, .. },
-        ..
-    } = function;
+    let ItemFn { vis, sig: Signature { ident, .. }, .. } = function;
     quote! {
         #error
         #[doc(hidden)]
@@ -40,24 +36,15 @@ pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
     let signature = &function.sig;
     check(signature, "a workflow")?;
     if signature.asyncness.is_none() {
-        return Err(Error::new(
-            signature.fn_token.span,
-            "a workflow is an `async fn`",
-        ));
+        return Err(Error::new(signature.fn_token.span, "a workflow is an `async fn`"));
     }
     let inputs = inputs(signature)?;
     if let Some(extra) = inputs.get(1) {
-        return Err(Error::new(
-            extra.span(),
-            "a workflow takes at most one argument, its input",
-        ));
+        return Err(Error::new(extra.span(), "a workflow takes at most one argument, its input"));
     }
     let input = inputs.first().copied();
     if let Some(Type::Reference(reference)) = input {
-        return Err(Error::new(
-            reference.span(),
-            "a workflow owns its input: take it by value",
-        ));
+        return Err(Error::new(reference.span(), "a workflow owns its input: take it by value"));
     }
     let ident = &signature.ident;
     let call = match input {
@@ -67,11 +54,7 @@ pub fn workflow(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
         None => quote!(#ident()),
     };
     let (output, wrapped) = output(signature, quote!(::relive_sdk::Failure));
-    let future = if wrapped {
-        quote!(async move { ::core::result::Result::Ok(call.await) })
-    } else {
-        quote!(call)
-    };
+    let future = if wrapped { quote!(async move { ::core::result::Result::Ok(call.await) }) } else { quote!(call) };
     let schemas = schemas(input, &output, &quote!(::relive_sdk::Failure));
     let channels = match &description.channels {
         Some(channels) => quote!(::core::option::Option::Some(&[#(#channels),*])),
@@ -100,33 +83,22 @@ pub fn activity(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
     let signature = &function.sig;
     check(signature, "an activity")?;
     if let Some(token) = &signature.asyncness {
-        return Err(Error::new(
-            token.span,
-            "an activity is a plain `fn`: it may block",
-        ));
+        return Err(Error::new(token.span, "an activity is a plain `fn`: it may block"));
     }
     let mut inputs = inputs(signature)?;
     let takes_task = matches!(inputs.first(), Some(Type::Reference(_)));
     let task = takes_task.then(|| inputs.remove(0));
     if let Some(extra) = inputs.get(1) {
-        return Err(Error::new(
-            extra.span(),
-            "an activity takes at most two arguments: `&Task` and its input",
-        ));
+        return Err(Error::new(extra.span(), "an activity takes at most two arguments: `&Task` and its input"));
     }
     let input = inputs.first().copied();
     let ident = &signature.ident;
     let task = task.map(|_| quote!(task,));
-    let input_argument = input.map(
-        |ty| quote_spanned!(ty.span()=> ::relive_sdk::__private::activity_input::<#ty>(input)?),
-    );
+    let input_argument =
+        input.map(|ty| quote_spanned!(ty.span()=> ::relive_sdk::__private::activity_input::<#ty>(input)?));
     let (output, wrapped) = output(signature, quote!(::relive_sdk::ActivityFailure));
     let call = quote!(#ident(#task #input_argument));
-    let result = if wrapped {
-        quote!(::core::result::Result::Ok(#call))
-    } else {
-        call
-    };
+    let result = if wrapped { quote!(::core::result::Result::Ok(#call)) } else { call };
     let schemas = schemas(input, &output, &quote!(::relive_sdk::ActivityFailure));
     let entry = entry(
         function,
@@ -147,10 +119,7 @@ pub fn activity(arguments: TokenStream, function: &ItemFn) -> syn::Result<TokenS
 /// What neither kind can be.
 fn check(signature: &Signature, what: &str) -> syn::Result<()> {
     if let Some(parameter) = signature.generics.params.first() {
-        return Err(Error::new(
-            parameter.span(),
-            format!("{what} cannot be generic: it is started by name"),
-        ));
+        return Err(Error::new(parameter.span(), format!("{what} cannot be generic: it is started by name")));
     }
     if let Some(token) = &signature.unsafety {
         return Err(Error::new(token.span, format!("{what} cannot be unsafe")));
@@ -175,10 +144,7 @@ fn inputs(signature: &Signature) -> syn::Result<Vec<&Type>> {
 fn output(signature: &Signature, error: TokenStream) -> (TokenStream, bool) {
     match &signature.output {
         ReturnType::Type(_, ty) if is_result(ty) => (quote!(#ty), false),
-        ReturnType::Type(_, ty) => (
-            quote_spanned!(ty.span()=> ::core::result::Result<#ty, #error>),
-            true,
-        ),
+        ReturnType::Type(_, ty) => (quote_spanned!(ty.span()=> ::core::result::Result<#ty, #error>), true),
         ReturnType::Default => (quote!(::core::result::Result<(), #error>), true),
     }
 }
@@ -188,9 +154,10 @@ fn is_result(ty: &Type) -> bool {
     let Type::Path(path) = ty else {
         return false;
     };
-    path.path.segments.last().is_some_and(|last| {
-        last.ident == "Result" && !matches!(last.arguments, PathArguments::Parenthesized(_))
-    })
+    path.path
+        .segments
+        .last()
+        .is_some_and(|last| last.ident == "Result" && !matches!(last.arguments, PathArguments::Parenthesized(_)))
 }
 
 fn schemas(input: Option<&Type>, output: &TokenStream, error: &TokenStream) -> TokenStream {
@@ -209,11 +176,7 @@ fn entry(
     table: TokenStream,
     run: TokenStream,
 ) -> TokenStream {
-    let ItemFn {
-        vis,
-        sig: Signature { ident, .. },
-        ..
-    } = function;
+    let ItemFn { vis, sig: Signature { ident, .. }, .. } = function;
     let name = &description.name;
     let summary = match &description.summary {
         Some(text) => quote!(::core::option::Option::Some(#text)),

@@ -15,11 +15,7 @@ fn refused(expand: Expand, options: &str, function: &str, at: &str, expected: &s
     let error = expand(options.clone(), &item).expect_err("it is refused");
     assert_eq!(error.to_string(), expected);
     let place = error.span().start();
-    let source = if options.is_empty() {
-        item.span()
-    } else {
-        options.span()
-    };
+    let source = if options.is_empty() { item.span() } else { options.span() };
     assert!(source.start().line <= place.line, "no place: {place:?}");
     let text = error.span().source_text().expect("a place in the text");
     assert_eq!(text, at);
@@ -30,150 +26,60 @@ fn refused(expand: Expand, options: &str, function: &str, at: &str, expected: &s
 #[test]
 fn a_workflow_is_async() {
     let function = "\n\nfn order(_input: u32) {}";
-    refused(
-        expand::workflow,
-        "",
-        function,
-        "fn",
-        "a workflow is an `async fn`",
-    );
+    refused(expand::workflow, "", function, "fn", "a workflow is an `async fn`");
 }
 
 #[test]
 fn an_activity_is_not_async() {
     let function = "async fn charge() {}";
-    refused(
-        expand::activity,
-        "",
-        function,
-        "async",
-        "an activity is a plain `fn`: it may block",
-    );
+    refused(expand::activity, "", function, "async", "an activity is a plain `fn`: it may block");
 }
 
 #[test]
 fn a_workflow_takes_one_argument() {
     let function = "async fn order(\n    _a: u32,\n    _b: u64,\n) {}";
-    refused(
-        expand::workflow,
-        "",
-        function,
-        "u64",
-        "a workflow takes at most one argument, its input",
-    );
+    refused(expand::workflow, "", function, "u64", "a workflow takes at most one argument, its input");
 }
 
 #[test]
 fn an_activity_takes_the_task_and_one_argument() {
     let expected = "an activity takes at most two arguments: `&Task` and its input";
-    refused(
-        expand::activity,
-        "",
-        "fn charge(_t: &Task, _a: u32, _b: u64) {}",
-        "u64",
-        expected,
-    );
-    refused(
-        expand::activity,
-        "",
-        "fn charge(_a: u32, _b: u64) {}",
-        "u64",
-        expected,
-    );
+    refused(expand::activity, "", "fn charge(_t: &Task, _a: u32, _b: u64) {}", "u64", expected);
+    refused(expand::activity, "", "fn charge(_a: u32, _b: u64) {}", "u64", expected);
 }
 
 #[test]
 fn neither_is_generic() {
     let expected = "a workflow cannot be generic: it is started by name";
-    refused(
-        expand::workflow,
-        "",
-        "async fn order<T>(_input: T) {}",
-        "T",
-        expected,
-    );
+    refused(expand::workflow, "", "async fn order<T>(_input: T) {}", "T", expected);
     let expected = "an activity cannot be generic: it is started by name";
-    refused(
-        expand::activity,
-        "",
-        "fn charge<'a>(_input: &'a str) {}",
-        "'a",
-        expected,
-    );
+    refused(expand::activity, "", "fn charge<'a>(_input: &'a str) {}", "'a", expected);
 }
 
 #[test]
 fn neither_is_a_method() {
     let expected = "this is a free function: it cannot take `self`";
-    refused(
-        expand::workflow,
-        "",
-        "async fn order(self) {}",
-        "self",
-        expected,
-    );
-    refused(
-        expand::activity,
-        "",
-        "fn charge(&self) {}",
-        "&self",
-        expected,
-    );
+    refused(expand::workflow, "", "async fn order(self) {}", "self", expected);
+    refused(expand::activity, "", "fn charge(&self) {}", "&self", expected);
 }
 
 #[test]
 fn a_workflow_owns_its_input() {
     let expected = "a workflow owns its input: take it by value";
-    refused(
-        expand::workflow,
-        "",
-        "async fn order(_input: &str) {}",
-        "&str",
-        expected,
-    );
+    refused(expand::workflow, "", "async fn order(_input: &str) {}", "&str", expected);
 }
 
 #[test]
 fn options_are_known_given_once_and_well_formed() {
     let function = "async fn order() {}";
     let unknown = "unknown option: expected `name = \"..\"`, `summary = \"..\"` or `channels = [\"..\"]`";
-    refused(
-        expand::workflow,
-        "nmae = \"order\"",
-        function,
-        "nmae",
-        unknown,
-    );
+    refused(expand::workflow, "nmae = \"order\"", function, "nmae", unknown);
     let unknown = "unknown option: expected `name = \"..\"` or `summary = \"..\"`";
-    refused(
-        expand::activity,
-        "channels = []",
-        "fn charge() {}",
-        "channels",
-        unknown,
-    );
-    refused(
-        expand::workflow,
-        "name = \"a\", name = \"b\"",
-        function,
-        "name",
-        "given twice",
-    );
-    refused(
-        expand::workflow,
-        "summary = 1",
-        function,
-        "1",
-        "expected string literal",
-    );
+    refused(expand::activity, "channels = []", "fn charge() {}", "channels", unknown);
+    refused(expand::workflow, "name = \"a\", name = \"b\"", function, "name", "given twice");
+    refused(expand::workflow, "summary = 1", function, "1", "expected string literal");
     let name = "a name is 1 to 128 letters, digits, `-`, `_` or `.`";
-    refused(
-        expand::workflow,
-        "name = \"no spaces\"",
-        function,
-        "\"no spaces\"",
-        name,
-    );
+    refused(expand::workflow, "name = \"no spaces\"", function, "\"no spaces\"", name);
 }
 
 #[test]
@@ -216,10 +122,7 @@ fn channels_stand_in_the_entry_or_none_do() {
 #[test]
 fn the_first_paragraph_of_the_documentation_is_the_summary() {
     let item: syn::ItemFn =
-        syn::parse_str("/// Takes\n/// an order.\n///\n/// More.\nasync fn order() {}")
-            .expect("parses");
-    let code = expand::workflow(proc_macro2::TokenStream::new(), &item)
-        .expect("expands")
-        .to_string();
+        syn::parse_str("/// Takes\n/// an order.\n///\n/// More.\nasync fn order() {}").expect("parses");
+    let code = expand::workflow(proc_macro2::TokenStream::new(), &item).expect("expands").to_string();
     assert!(code.contains("Some (\"Takes an order.\")"), "{code}");
 }

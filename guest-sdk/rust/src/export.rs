@@ -111,8 +111,7 @@ pub fn result_schema<R: IntoResult<E>, E>() -> Option<String> {
 
 /// The input of a workflow; a bad one is rejected, as the host does with one against the schema.
 pub fn workflow_input<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::rejected("invalid-input", error.to_string()))
+    serde_json::from_str(text).map_err(|error| Failure::rejected("invalid-input", error.to_string()))
 }
 
 /// A workflow's future as the executor takes it.
@@ -125,17 +124,13 @@ pub fn root<R: IntoResult<Failure> + 'static>(future: impl Future<Output = R> + 
 
 /// The input of an activity; no attempt would make a bad one better.
 pub fn activity_input<T: DeserializeOwned>(text: &str) -> Result<T, ActivityFailure> {
-    serde_json::from_str(text)
-        .map_err(|error| ActivityFailure::fatal("invalid-input", error.to_string()))
+    serde_json::from_str(text).map_err(|error| ActivityFailure::fatal("invalid-input", error.to_string()))
 }
 
 /// The result of an activity as JSON text.
-pub fn activity_output<R: IntoResult<ActivityFailure>>(
-    result: R,
-) -> Result<String, ActivityFailure> {
+pub fn activity_output<R: IntoResult<ActivityFailure>>(result: R) -> Result<String, ActivityFailure> {
     let value = result.into_result()?;
-    serde_json::to_string(&value)
-        .map_err(|error| ActivityFailure::fatal("encode-error", error.to_string()))
+    serde_json::to_string(&value).map_err(|error| ActivityFailure::fatal("encode-error", error.to_string()))
 }
 
 /// `reactor.describe`.
@@ -158,11 +153,7 @@ pub fn describe_workflows(table: &[WorkflowEntry]) -> Vec<reactor::WorkflowDescr
 /// `reactor.start`.
 pub fn start_workflow(table: &[WorkflowEntry], workflow: &str, input: &str) -> reactor::State {
     log_panics();
-    let state = match table
-        .iter()
-        .find(|entry| entry.name == workflow)
-        .map(|entry| (entry.start)(input))
-    {
+    let state = match table.iter().find(|entry| entry.name == workflow).map(|entry| (entry.start)(input)) {
         Some(Ok(root)) => runtime::start(root),
         Some(Err(failure)) => State::Done(Err(failure)),
         None => {
@@ -176,11 +167,9 @@ pub fn start_workflow(table: &[WorkflowEntry], workflow: &str, input: &str) -> r
 /// `reactor.resume`.
 pub fn resume_workflow(event: reactor::Event) -> reactor::State {
     let event = match event {
-        reactor::Event::Resolved(resolution) => Event::Resolved(
-            resolution.promise,
-            resolution.message_id,
-            resolution.outcome.map_err(Failure::from),
-        ),
+        reactor::Event::Resolved(resolution) => {
+            Event::Resolved(resolution.promise, resolution.message_id, resolution.outcome.map_err(Failure::from))
+        }
         reactor::Event::CancelRequested => Event::CancelRequested,
     };
     export_state(runtime::resume(event))
@@ -191,21 +180,13 @@ pub fn describe_activities(table: &[ActivityEntry]) -> Vec<handler::ActivityDesc
     let describe = |entry: &ActivityEntry| {
         let (input_schema, output_schema) = (entry.schemas)();
         let summary = entry.summary.map(str::to_owned);
-        handler::ActivityDescription {
-            name: entry.name.to_owned(),
-            summary,
-            input_schema,
-            output_schema,
-        }
+        handler::ActivityDescription { name: entry.name.to_owned(), summary, input_schema, output_schema }
     };
     table.iter().map(describe).collect()
 }
 
 /// `handler.run`.
-pub fn run_activity(
-    table: &[ActivityEntry],
-    task: handler::Task,
-) -> Result<String, handler::Failure> {
+pub fn run_activity(table: &[ActivityEntry], task: handler::Task) -> Result<String, handler::Failure> {
     let (task, input) = Task::split(task);
     let result = match table.iter().find(|entry| entry.name == task.name) {
         Some(entry) => (entry.run)(&task, &input),
@@ -227,10 +208,7 @@ fn export_state(state: State) -> reactor::State {
         State::Waiting => reactor::State::Waiting,
         State::Done(outcome) => reactor::State::Done(export_outcome(outcome)),
         State::Continued(input, unread_messages) => {
-            reactor::State::Continued(reactor::Continuation {
-                input,
-                unread_messages,
-            })
+            reactor::State::Continued(reactor::Continuation { input, unread_messages })
         }
     }
 }

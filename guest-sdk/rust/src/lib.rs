@@ -22,6 +22,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! Workflows that read messages say from which channels: `#[workflow(channels = ["go", "stop"])]`. The host then refuses
+//! messages to others, which nobody would ever read; `channels = []` takes none. Undeclared, any channel has messages.
+//!
 //! This file lists what is public. It owns no behaviour.
 #![warn(missing_docs)]
 

@@ -180,6 +180,9 @@ pub struct Message<T> {
 ///
 /// Messages wait in their channel, in the order received, until somebody awaits one. Dropping the future loses no
 /// message. Several futures on one channel are served in the order in which they began to wait.
+///
+/// If the workflow declares its channels (`#[workflow(channels = ["go"])]`), this must be one of them: the host refuses
+/// messages to others.
 pub fn message<T: DeserializeOwned>(channel: impl Into<String>) -> Message<T> {
     Message {
         channel: channel.into(),

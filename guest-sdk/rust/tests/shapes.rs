@@ -48,11 +48,8 @@ mod worker {
     relive_sdk::activities![full, input_only, task_only, neither];
 }
 
-const WORKFLOWS: [WorkflowEntry; 3] = [
-    <nested::plain as WorkflowDef>::ENTRY,
-    <alias as WorkflowDef>::ENTRY,
-    <nothing as WorkflowDef>::ENTRY,
-];
+const WORKFLOWS: [WorkflowEntry; 3] =
+    [<nested::plain as WorkflowDef>::ENTRY, <alias as WorkflowDef>::ENTRY, <nothing as WorkflowDef>::ENTRY];
 
 const ACTIVITIES: [ActivityEntry; 4] = [
     <full as ActivityDef>::ENTRY,
@@ -82,26 +79,14 @@ fn workflows_are_described() {
             ("nothing", None),
         ]
     );
-    assert_eq!(
-        types((WORKFLOWS[0].schemas)()),
-        (Value::Null, "integer".into())
-    );
-    assert_eq!(
-        types((WORKFLOWS[1].schemas)()),
-        ("string".into(), "string".into())
-    );
-    assert_eq!(
-        types((WORKFLOWS[2].schemas)()),
-        ("integer".into(), "null".into())
-    );
+    assert_eq!(types((WORKFLOWS[0].schemas)()), (Value::Null, "integer".into()));
+    assert_eq!(types((WORKFLOWS[1].schemas)()), ("string".into(), "string".into()));
+    assert_eq!(types((WORKFLOWS[2].schemas)()), ("integer".into(), "null".into()));
 }
 
 #[test]
 fn channels_are_described_where_they_are_declared() {
-    let declared: Vec<_> = describe_workflows(&WORKFLOWS)
-        .into_iter()
-        .map(|description| description.channels)
-        .collect();
+    let declared: Vec<_> = describe_workflows(&WORKFLOWS).into_iter().map(|description| description.channels).collect();
     let two = vec!["go".to_owned(), "stop".to_owned()];
     assert_eq!(declared, [None, Some(two), Some(Vec::new())]);
 }
@@ -123,18 +108,7 @@ fn activities_are_called_with_what_they_take() {
         correlation_id: None,
     };
     let results = ACTIVITIES.map(|entry| (entry.run)(&task, "40"));
-    assert_eq!(
-        results,
-        [
-            Ok("42".to_owned()),
-            Ok("40".to_owned()),
-            Ok("2".to_owned()),
-            Ok("null".to_owned())
-        ]
-    );
+    assert_eq!(results, [Ok("42".to_owned()), Ok("40".to_owned()), Ok("2".to_owned()), Ok("null".to_owned())]);
     let failure = (ACTIVITIES[0].run)(&task, "{}").expect_err("it is refused");
-    assert!(
-        !failure.retryable && failure.code == "invalid-input",
-        "{failure}"
-    );
+    assert!(!failure.retryable && failure.code == "invalid-input", "{failure}");
 }

@@ -1,10 +1,9 @@
 //! Deployment of activities: the engine's port over the sandbox, the wasm host and the registry.
 
 use relive_activity::{ActivityRegistry, DeployError, GrantError, Grants, WasmHost};
-use relive_core::{Digest, Error, ErrorKind, Json, Namespace};
-use relive_engine::{ActivityHost, AdmittedActivity};
-use relive_sandbox::{AdmissionError, AdmittedComponent, Description, Inspection, Sandbox};
-use serde::Serialize;
+use relive_core::{Error, ErrorKind, Json, Namespace};
+use relive_engine::{ActivityHost, AdmittedActivity, inspection_view};
+use relive_sandbox::{AdmissionError, AdmittedComponent, Sandbox};
 
 /// Admits activities and tells the registry of deployments.
 pub struct WasmActivities {
@@ -32,49 +31,6 @@ fn not_granted(error: &GrantError) -> Error {
     Error::new(ErrorKind::Validation, "invalid-grants", format!("failed to {error}"))
 }
 
-/// What admission found out about a component of activities, as the API shows it.
-#[derive(Serialize)]
-struct Inspected<'a> {
-    digest: Digest,
-    size: usize,
-    from_core_module: bool,
-    kind: &'static str,
-    imports: &'a [String],
-    exports: &'a [String],
-    wit: &'a str,
-    descriptions: Vec<Described<'a>>,
-}
-
-#[derive(Serialize)]
-struct Described<'a> {
-    name: &'a str,
-    summary: Option<&'a str>,
-    input_schema: Option<Json>,
-    output_schema: Option<Json>,
-}
-
-impl<'a> Inspected<'a> {
-    fn of(i: &'a Inspection) -> Self {
-        let schema = |text: &Option<String>| text.as_deref().and_then(|text| Json::parse(text).ok());
-        let described = |d: &'a Description| Described {
-            name: &d.name,
-            summary: d.summary.as_deref(),
-            input_schema: schema(&d.input_schema),
-            output_schema: schema(&d.output_schema),
-        };
-        Self {
-            digest: i.digest,
-            size: i.size,
-            from_core_module: i.from_core_module,
-            kind: i.kind.as_str(),
-            imports: &i.imports,
-            exports: &i.exports,
-            wit: &i.wit,
-            descriptions: i.descriptions.iter().map(described).collect(),
-        }
-    }
-}
-
 impl ActivityHost for WasmActivities {
     fn admit(&self, bytes: &[u8], name: &str, grants: Option<&Json>) -> Result<AdmittedActivity, Error> {
         let grants = grants.map(Grants::from_json).transpose().map_err(|e| not_granted(&e))?.unwrap_or_default();
@@ -97,7 +53,7 @@ impl ActivityHost for WasmActivities {
         Ok(AdmittedActivity {
             digest: inspection.digest,
             grants: grants.to_json().map_err(internal)?,
-            inspection: Json::of(&Inspected::of(&inspection)).map_err(internal)?,
+            inspection: Json::of(&inspection_view(&inspection)).map_err(internal)?,
         })
     }
 

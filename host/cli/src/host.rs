@@ -62,7 +62,7 @@ pub enum HostError {
     #[error("set up the activities' host: {0}")]
     Activities(#[from] WasmHostError),
     #[error("start the engine: {0}")]
-    Engine(#[from] relive_core::Error),
+    Engine(Box<relive_core::Error>),
     #[error("start the activities' threads: {0}")]
     Threads(#[from] std::io::Error),
 }
@@ -129,7 +129,8 @@ impl Host {
                 move || store.commits()
             }),
         };
-        let engine = Engine::start(parts, config.engine, runtime.handle().clone())?;
+        let engine = Engine::start(parts, config.engine, runtime.handle().clone())
+            .map_err(|e| HostError::Engine(Box::new(e)))?;
         Ok(Self { engine, store, activities: runtime })
     }
 

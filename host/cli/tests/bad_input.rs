@@ -200,7 +200,7 @@ fn inputs_that_are_not_acceptable() {
 
 #[test]
 fn names_that_nobody_has() {
-    let site = Site::with(&["hello", "script"]);
+    let site = Site::with(&["hello", "script", "order"]);
     problem("a workflow", &start(&site, r#"{"workflow": "nobody"}"#), 404, "unknown-workflow");
     for (method, path) in [
         ("GET", ""),
@@ -230,7 +230,14 @@ fn names_that_nobody_has() {
     let view = site.ended("a");
     let seen = &view["result"]["seen"][0]["err"];
     assert_eq!((&view["status"], &seen["code"]), (&json!("completed"), &json!("unknown-activity")), "{view:#}");
-    // A channel that nobody reads keeps its message, in sight; one that cannot be a channel is refused.
+    // A workflow that says which channels it reads is sent nothing else.
+    let order = r#"{"workflow": "order", "workflow_id": "o", "input": {"order_id": "o", "sku": "tea", "quantity": 1,
+        "card": "4242", "cents": 1, "pause_ms": 60000}}"#;
+    assert_eq!(start(&site, order).0, 201);
+    problem("a channel", &site.post("/executions/o/signals/unheard", &json!({"input": 1})), 404, "unknown-channel");
+    let (exit, _, err) = site.cli(&["signal", "o", "unheard"]);
+    assert!(exit == 3 && err.contains("unheard"), "{exit} {err}");
+    // One that does not say keeps the message, in sight; what cannot be a channel is refused.
     let (status, _) = site.post("/executions/open/signals/unheard", &json!({"message_id": "m"}));
     assert_eq!(status, 200);
     until("the message in sight", || {

@@ -50,13 +50,13 @@ pub struct Error {
     pub code: &'static str,
     /// What was wrong, where, and what to do.
     pub message: String,
-    pub context: ErrorContext,
+    pub context: Box<ErrorContext>,
 }
 
 impl Error {
     #[must_use]
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), context: ErrorContext::default() }
+        Self { kind, code, message: message.into(), context: Box::default() }
     }
 
     /// Names the execution.

@@ -88,7 +88,8 @@ mod tests {
         one.check("other", "go").expect("declared");
         assert_eq!(one.check("other", "stop").expect_err("undeclared").code, "unknown-channel");
 
-        let two = r#"{"descriptions": [{"name": "a", "channels": []}, {"name": "b", "channels": ["go"]}, {"name": "c"}]}"#;
+        let two =
+            r#"{"descriptions": [{"name": "a", "channels": []}, {"name": "b", "channels": ["go"]}, {"name": "c"}]}"#;
         let two = declared(two);
         let error = two.check("a", "go").expect_err("it takes none");
         assert_eq!(error.kind, ErrorKind::SignalDispatcher);

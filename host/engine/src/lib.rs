@@ -34,4 +34,4 @@ pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly};
 pub use requests::{DeployActivityRequest, DeployRequest, SignalRequest, StartRequest, Target};
-pub use sandboxed::SandboxGuests;
+pub use sandboxed::{SandboxGuests, inspection_view};

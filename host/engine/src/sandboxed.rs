@@ -41,7 +41,7 @@ impl SandboxGuests {
 }
 
 fn refused(error: &AdmissionError) -> Error {
-    Error::new(ErrorKind::Validation, error.code(), error.to_string())
+    Error::new(ErrorKind::Validation, error.code(), format!("failed to {error}"))
 }
 
 impl GuestFactory for SandboxGuests {
@@ -82,7 +82,8 @@ impl GuestFactory for SandboxGuests {
 }
 
 /// The inspection as the API shows it.
-fn inspection_view(i: &Inspection) -> serde_json::Value {
+#[must_use]
+pub fn inspection_view(i: &Inspection) -> serde_json::Value {
     let schema =
         |text: &Option<String>| text.as_deref().and_then(|t| serde_json::from_str::<serde_json::Value>(t).ok());
     let descriptions: Vec<_> = i

@@ -83,11 +83,7 @@ impl Workflows {
     }
 
     /// What a component's workflows declare. `None`: the catalog does not hold it.
-    pub fn declared(
-        &self,
-        catalog: &Arc<dyn Catalog>,
-        digest: &Digest,
-    ) -> Result<Option<Arc<Declared>>, StoreError> {
+    pub fn declared(&self, catalog: &Arc<dyn Catalog>, digest: &Digest) -> Result<Option<Arc<Declared>>, StoreError> {
         if let Some(declared) = self.declared.read().get(digest) {
             return Ok(Some(declared.clone()));
         }

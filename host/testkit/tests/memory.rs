@@ -351,10 +351,7 @@ fn what_is_compared_is_the_guests_state() {
         let input = json!({"order_id": "o", "sku": sku, "quantity": 2, "card": "4242", "cents": 1299, "pause_ms": 5});
         let mut world = World::begin(order(), "order", &input);
         // 6 is neither a failure nor a message, and completes activities with text.
-        for _ in 0..12 {
-            world.happen(6);
-            world.catch_up();
-        }
+        live(&mut world, vec![(6, true); 12]);
         world
     };
     let (mut tea, mut cup) = (run("tea"), run("cup"));

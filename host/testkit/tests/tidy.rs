@@ -9,8 +9,9 @@ const TEST_FILE_LINES: usize = 800;
 const FUNCTION_LINES: usize = 70;
 /// Folders that hold what was built.
 const BUILT: [&str; 3] = ["target", "node_modules", "out"];
-/// `.unwrap()`, `.expect(` and `panic!` outside of tests, that no input and no fault can reach: path and reason.
-const MAY_PANIC: [(&str, &str); 0] = [];
+/// Files outside of test folders that may hold `.unwrap()`, `.expect(` and `panic!`: how their paths begin, and why.
+const MAY_PANIC: [(&str, &str); 1] =
+    [("host/store/src/contract/", "the contract suite is test code, behind a feature that only tests ask for")];
 
 struct Source {
     /// From the workspace's root.
@@ -123,10 +124,12 @@ fn functions_fit_on_a_screen() {
 fn nothing_panics_outside_of_tests() {
     let mut rows = Vec::new();
     for source in sources(&["host"]).into_iter().filter(|s| !s.is_aside()) {
+        if MAY_PANIC.iter().any(|(path, _)| source.path.starts_with(path)) {
+            continue;
+        }
         for (at, line) in source.body() {
             let panics = [".unwrap()", ".expect(", "panic!("].iter().any(|text| line.contains(text));
-            let allowed = MAY_PANIC.iter().any(|(path, _)| *path == source.path);
-            if panics && !allowed && !line.trim_start().starts_with("//") {
+            if panics && !line.trim_start().starts_with("//") {
                 rows.push(format!("{}:{at} {}", source.path, line.trim()));
             }
         }

@@ -55,14 +55,7 @@ async fn order(order: Order) -> Result<Receipt, Failure> {
         Err(failure) => {
             log::warn!("order not fulfilled: {failure}"; order_id = order.order_id);
             undo(&done).await?;
-            publish(
-                "status",
-                if failure.is_canceled() {
-                    "canceled"
-                } else {
-                    "failed"
-                },
-            )?;
+            publish("status", if failure.is_canceled() { "canceled" } else { "failed" })?;
             Err(failure)
         }
     }
@@ -70,27 +63,18 @@ async fn order(order: Order) -> Result<Receipt, Failure> {
 
 async fn fulfil(order: &Order, done: &mut Done) -> Result<Receipt, Failure> {
     step(order, "reserving").await?;
-    let reserve = Reserve {
-        sku: &order.sku,
-        quantity: order.quantity,
-    };
+    let reserve = Reserve { sku: &order.sku, quantity: order.quantity };
     let reservation: String = activity("reserve", &reserve).max_attempts(5).await?;
     done.reservation = Some(reservation.clone());
 
     step(order, "charging").await?;
-    let charge = Charge {
-        card: &order.card,
-        cents: order.cents,
-    };
+    let charge = Charge { card: &order.card, cents: order.cents };
     let policy = RetryPolicy {
         maximum_attempts: 5,
         non_retryable_codes: vec!["card-declined".to_owned()],
         ..RetryPolicy::default()
     };
-    let charge: String = activity("charge", &charge)
-        .retry(policy)
-        .summary("take the money")
-        .await?;
+    let charge: String = activity("charge", &charge).retry(policy).summary("take the money").await?;
     done.charge = Some(charge.clone());
 
     step(order, "shipping").await?;
@@ -106,12 +90,7 @@ async fn fulfil(order: &Order, done: &mut Done) -> Result<Receipt, Failure> {
     }
 
     publish("status", "completed")?;
-    Ok(Receipt {
-        order_id: order.order_id.clone(),
-        reservation,
-        charge,
-        tracking,
-    })
+    Ok(Receipt { order_id: order.order_id.clone(), reservation, charge, tracking })
 }
 
 /// Show where the order is, and pause if asked to.

@@ -92,11 +92,7 @@ impl Engine {
         let channel: Arc<str> = request.channel.into();
         let sent_to = channel.clone();
         let row = self.blocking(move |engine| engine.find_reader(&target, &sent_to)).await?;
-        let signal = SignalReceived {
-            channel,
-            message_id: message_id.as_str().into(),
-            payload: request.input,
-        };
+        let signal = SignalReceived { channel, message_id: message_id.as_str().into(), payload: request.input };
         let (reply, answer) = oneshot::channel();
         let incoming = Incoming { reply: Some(reply), ..Incoming::new(EventBody::new(None, signal)) };
         self.context.registry.post(row.key, Message::Inbound(Box::new(incoming)));

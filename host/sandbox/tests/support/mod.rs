@@ -10,9 +10,7 @@ use relive_core::event::{EventBody, HistoryEvent, TimerFired};
 use relive_core::guest::Guest;
 use relive_core::limits::RunLimits;
 use relive_core::{Digest, ExecutionKey, Namespace, Timestamp, WorkflowId};
-use relive_sandbox::{
-    AdmissionError, Admitted, AdmittedComponent, LoadedComponent, Sandbox, SandboxConfig,
-};
+use relive_sandbox::{AdmissionError, Admitted, AdmittedComponent, LoadedComponent, Sandbox, SandboxConfig};
 use wit_component::StringEncoding;
 
 /// A guest by its parts; each is text of the core module.
@@ -34,10 +32,10 @@ pub const DESCRIBED: &str = "(i32.store (i32.const 256) (i32.const 264)) (i32.st
 /// Completes with the JSON `"demo"`.
 pub const DONE: &str = "(i32.store8 (i32.const 512) (i32.const 1)) (i32.store8 (i32.const 516) (i32.const 0))
     (i32.store (i32.const 520) (i32.const 32)) (i32.store (i32.const 524) (i32.const 6)) (i32.const 512)";
-pub const TIMER: &str =
-    r#"(import "relive:workflow/durable@0.1.0" "start-timer" (func $timer (param i64 i32)))"#;
+pub const TIMER: &str = r#"(import "relive:workflow/durable@0.1.0" "start-timer" (func $timer (param i64 i32)))"#;
 pub const NOW: &str = r#"(import "relive:workflow/durable@0.1.0" "now" (func $now (result i64)))"#;
-pub const PUBLISH: &str = r#"(import "relive:workflow/durable@0.1.0" "publish" (func $publish (param i32 i32 i32 i32 i32)))"#;
+pub const PUBLISH: &str =
+    r#"(import "relive:workflow/durable@0.1.0" "publish" (func $publish (param i32 i32 i32 i32 i32)))"#;
 /// An infinite loop.
 pub const FOREVER: &str = "(loop $l (br $l)) unreachable";
 /// Calls itself until the stack is gone.
@@ -46,27 +44,13 @@ pub const RECURSION: &str = "(func $deep (param i64) (result i64)
 
 impl Default for GuestText {
     fn default() -> Self {
-        Self {
-            imports: "",
-            fields: "",
-            memory: "2",
-            describe: DESCRIBED,
-            start: WAITING,
-            resume: WAITING,
-        }
+        Self { imports: "", fields: "", memory: "2", describe: DESCRIBED, start: WAITING, resume: WAITING }
     }
 }
 
 impl GuestText {
     pub fn module_text(&self) -> String {
-        let Self {
-            imports,
-            fields,
-            memory,
-            describe,
-            start,
-            resume,
-        } = self;
+        let Self { imports, fields, memory, describe, start, resume } = self;
         format!(
             r#"(module
             {imports}
@@ -92,32 +76,19 @@ impl GuestText {
 
     /// The core module with the contract's metadata.
     pub fn module(&self) -> Vec<u8> {
-        let mut module =
-            wat::parse_str(self.module_text()).expect("the test's text is well-formed");
+        let mut module = wat::parse_str(self.module_text()).expect("the test's text is well-formed");
         let mut resolve = wit_parser::Resolve::default();
         let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
         let (package, _) = resolve.push_dir(wit).expect("the contract parses");
-        let world = resolve
-            .select_world(&[package], Some("workflow"))
-            .expect("the world exists");
-        wit_component::embed_component_metadata(
-            &mut module,
-            &resolve,
-            world,
-            StringEncoding::UTF8,
-            false,
-        )
-        .expect("embeds");
+        let world = resolve.select_world(&[package], Some("workflow")).expect("the world exists");
+        wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8, false)
+            .expect("embeds");
         module
     }
 
     pub fn component(&self) -> Vec<u8> {
         let mut encoder = wit_component::ComponentEncoder::default();
-        encoder
-            .module(&self.module())
-            .expect("a module")
-            .encode()
-            .expect("a component")
+        encoder.module(&self.module()).expect("a module").encode().expect("a component")
     }
 }
 
@@ -145,9 +116,7 @@ pub fn cursor(limits: RunLimits) -> Cursor {
         execution: ExecutionKey {
             namespace: Namespace::default(),
             workflow_id: WorkflowId::new("test").expect("a name"),
-            run_id: "018f0000-0000-7000-8000-000000000000"
-                .parse()
-                .expect("an id"),
+            run_id: "018f0000-0000-7000-8000-000000000000".parse().expect("an id"),
         },
         workflow: "demo".into(),
         digest: Digest([7; 32]),
