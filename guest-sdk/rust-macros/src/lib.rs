@@ -23,9 +23,7 @@ use syn::parse_macro_input;
 #[proc_macro_attribute]
 pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as syn::ItemFn);
-    expand::workflow(arguments.into(), &function)
-        .unwrap_or_else(|error| expand::failed(&error, &function))
-        .into()
+    expand::workflow(arguments.into(), &function).unwrap_or_else(|error| expand::failed(&error, &function)).into()
 }
 
 /// Makes an activity of a `fn`.
@@ -36,7 +34,5 @@ pub fn workflow(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn activity(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as syn::ItemFn);
-    expand::activity(arguments.into(), &function)
-        .unwrap_or_else(|error| expand::failed(&error, &function))
-        .into()
+    expand::activity(arguments.into(), &function).unwrap_or_else(|error| expand::failed(&error, &function)).into()
 }

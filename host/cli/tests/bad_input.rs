@@ -87,7 +87,13 @@ fn uploads_that_mean_harm_when_they_are_described() {
     let deep = "(drop (call $deep (i64.const 0))) (i32.const 256)";
     let recursion = GuestText { fields: RECURSION, describe: deep, ..GuestText::default() };
     refused(&site, "a bottomless description", &upload(recursion), 422, "describe-stack");
-    refused(&site, "4 GiB to begin with", &upload(GuestText { memory: "65536", ..GuestText::default() }), 422, "instantiate-memory");
+    refused(
+        &site,
+        "4 GiB to begin with",
+        &upload(GuestText { memory: "65536", ..GuestText::default() }),
+        422,
+        "instantiate-memory",
+    );
     let trap = GuestText { describe: "unreachable", ..GuestText::default() };
     refused(&site, "a description that traps", &upload(trap), 422, "describe-trap");
 }
@@ -120,11 +126,13 @@ fn guests_that_mean_harm_when_they_run() {
     blocks(&site, "bottomless", &GuestText { fields: RECURSION, start: deep, ..GuestText::default() }, "stack");
     let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
     blocks(&site, "memory-bomb", &GuestText { start: grow, ..GuestText::default() }, "67108864 are allowed");
-    let grow = "(loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) unreachable";
+    let grow =
+        "(loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) unreachable";
     let table = GuestText { fields: "(table $t 1 funcref)", start: grow, ..GuestText::default() };
     blocks(&site, "table-bomb", &table, "table");
     // In the middle: after its first step, when the timer has fired.
-    let start = "(call $timer (i64.const 1) (i32.const 768)) (i32.store8 (i32.const 512) (i32.const 0)) (i32.const 512)";
+    let start =
+        "(call $timer (i64.const 1) (i32.const 768)) (i32.store8 (i32.const 512) (i32.const 0)) (i32.const 512)";
     let middle = GuestText { imports: TIMER, start, resume: "unreachable", ..GuestText::default() };
     blocks(&site, "trap", &middle, "trapped");
     site.verified();
@@ -159,7 +167,8 @@ fn start(site: &Site, body: &str) -> (u16, Value) {
 #[test]
 fn inputs_that_are_not_acceptable() {
     let site = Site::with(&["hello", "script"]);
-    let started = |input: &str| start(&site, &format!(r#"{{"workflow": "hello", "workflow_id": "x", "input": {input}}}"#));
+    let started =
+        |input: &str| start(&site, &format!(r#"{{"workflow": "hello", "workflow_id": "x", "input": {input}}}"#));
     for (what, input) in [("no JSON", "{\"name\": nul}"), ("unfinished", "{\"name\": \"a\""), ("a comma", "[1,]")] {
         problem(what, &started(input), 400, "invalid-json");
         site.still_works();
@@ -178,7 +187,12 @@ fn inputs_that_are_not_acceptable() {
         problem("far too large", &answer, 413, "payload-too-large");
     }
     problem("an unknown member", &start(&site, r#"{"workflow": "hello", "color": "red"}"#), 400, "invalid-body");
-    problem("an id with a line feed", &start(&site, r#"{"workflow": "hello", "workflow_id": "a\nb"}"#), 400, "invalid-body");
+    problem(
+        "an id with a line feed",
+        &start(&site, r#"{"workflow": "hello", "workflow_id": "a\nb"}"#),
+        400,
+        "invalid-body",
+    );
     site.still_works();
     assert_eq!(site.get("/executions/x").0, 404, "nothing of it was started");
 
@@ -258,7 +272,8 @@ fn one_id_started_twice() {
     let detail = problem("a second start", &start(&site, body), 409, "already-started");
     assert!(detail.contains("choose another id"), "{detail}");
     // Many at once: one of them wins.
-    let body = r#"{"workflow": "script", "workflow_id": "race", "input": {"program": [{"message": {"channel": "go"}}]}}"#;
+    let body =
+        r#"{"workflow": "script", "workflow_id": "race", "input": {"program": [{"message": {"channel": "go"}}]}}"#;
     let answers: Vec<(u16, Value)> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..8).map(|_| scope.spawn(|| start(&site, body))).collect();
         all.into_iter().map(|thread| thread.join().expect("a client")).collect()
@@ -334,7 +349,8 @@ fn a_data_directory_that_is_none_or_read_only() {
     Host::start(relive(), &used, &[]).expect("a host").stop();
     let seal = |directory: u32, file: u32| {
         for entry in std::fs::read_dir(&used).expect("entries") {
-            std::fs::set_permissions(entry.expect("an entry").path(), Permissions::from_mode(file)).expect("permissions");
+            std::fs::set_permissions(entry.expect("an entry").path(), Permissions::from_mode(file))
+                .expect("permissions");
         }
         std::fs::set_permissions(&used, Permissions::from_mode(directory)).expect("permissions");
     };
@@ -388,7 +404,8 @@ fn a_full_disk_refuses_what_is_new_loses_nothing_and_heals() {
     let site = Site { host: disk.host(&data).expect("a host"), dir };
     site.deploy("hello");
     site.deploy("script");
-    let program = json!([{"message": {"channel": "go"}}, {"activity": {"name": "echo", "input": 1}}, {"timer": {"ms": 1}}]);
+    let program =
+        json!([{"message": {"channel": "go"}}, {"activity": {"name": "echo", "input": 1}}, {"timer": {"ms": 1}}]);
     for n in 0..10 {
         site.script(&format!("before-{n}"), &program);
     }

@@ -49,7 +49,10 @@ impl Trace {
             calls.iter().any(|name| call.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')))
         };
         let from_there = self.lines.iter().enumerate().skip(from);
-        from_there.into_iter().find(|(_, line)| begins(line) && texts.iter().all(|t| line.contains(t))).map(|(at, _)| at)
+        from_there
+            .into_iter()
+            .find(|(_, line)| begins(line) && texts.iter().all(|t| line.contains(t)))
+            .map(|(at, _)| at)
     }
 
     /// Where a sync of the log that begins after line `from` has returned without an error.

@@ -127,7 +127,10 @@ fn an_order_that_goes_well() {
     let then = site.json(&["state", "o", "--at", &charge.to_string()]);
     assert_eq!((&then["at"], &then["published"]["status"]), (&json!(charge), &json!("charging")), "{then:#}");
     assert_eq!(step(&then, "reserve")["state"], "completed");
-    assert!(then["open_promises"].as_array().is_some_and(|open| open.iter().any(|p| p["name"] == "charge")), "{then:#}");
+    assert!(
+        then["open_promises"].as_array().is_some_and(|open| open.iter().any(|p| p["name"] == "charge")),
+        "{then:#}"
+    );
     let (code, out, _) = site.cli(&["state", "o", "--at", "3"]);
     assert!(code == OK && !out.is_empty());
 
@@ -161,9 +164,7 @@ fn killed_in_the_pause_an_order_goes_on_where_it_was() {
     let pauses = ["reserving", "charging", "shipping", "notifying"];
     assert_eq!(site.cli(&["start", "order", "--id", "k", "--input", &order("4242", 700)]).0, OK);
     for status in pauses {
-        until(&format!("the pause before {status}"), || {
-            site.get("/executions/k/queries/status").1["value"] == status
-        });
+        until(&format!("the pause before {status}"), || site.get("/executions/k/queries/status").1["value"] == status);
         let before = site.json(&["show", "k"]);
         site = site.restart();
         let after = site.json(&["show", "k"]);

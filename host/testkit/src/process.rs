@@ -47,7 +47,8 @@ impl Host {
     pub fn launch(mut command: Command, data: &Path) -> Option<Self> {
         std::fs::create_dir_all(data).expect("a data directory");
         let _ = std::fs::remove_file(data.join("address"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("host.log")).expect("a log file");
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(data.join("host.log")).expect("a log file");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().expect("the host's program");
         let deadline = Instant::now() + PATIENCE;

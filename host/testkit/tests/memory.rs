@@ -316,7 +316,7 @@ fn live(world: &mut World, choices: Vec<(u8, bool)>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_relived_script_has_the_live_ones_memory(steps in steps(), choices in choices(24)) {
