@@ -17,7 +17,8 @@ pub struct Host {
 
 /// Where `scripts/guests` puts what it builds.
 pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
-    let folder = std::env::var_os("RELIVE_GUESTS").map(PathBuf::from).context("RELIVE_GUESTS names the guests' folder")?;
+    let folder =
+        std::env::var_os("RELIVE_GUESTS").map(PathBuf::from).context("RELIVE_GUESTS names the guests' folder")?;
     let path = folder.join(name);
     std::fs::read(&path).with_context(|| format!("read {}; build it with scripts/guests", path.display()))
 }

@@ -51,13 +51,11 @@ impl Future for Handle {
 /// The call that a step describes.
 pub fn call(step: &ActivityStep) -> Activity<Value> {
     let options = &step.options;
-    let mut call = activity::<Value>(step.name.as_str(), &step.input).cancellation(
-        match options.cancellation {
-            Cancellation::Try => CancellationType::Try,
-            Cancellation::Abandon => CancellationType::Abandon,
-            Cancellation::Wait => CancellationType::Wait,
-        },
-    );
+    let mut call = activity::<Value>(step.name.as_str(), &step.input).cancellation(match options.cancellation {
+        Cancellation::Try => CancellationType::Try,
+        Cancellation::Abandon => CancellationType::Abandon,
+        Cancellation::Wait => CancellationType::Wait,
+    });
     if let Some(policy) = policy(options) {
         call = call.retry(policy);
     }
@@ -92,13 +90,9 @@ fn policy(options: &Options) -> Option<RetryPolicy> {
         || !options.non_retryable_codes.is_empty();
     let usual = RetryPolicy::default();
     given.then(|| RetryPolicy {
-        initial_interval: options
-            .initial_interval_ms
-            .map_or(usual.initial_interval, Duration::from_millis),
+        initial_interval: options.initial_interval_ms.map_or(usual.initial_interval, Duration::from_millis),
         backoff: options.backoff.unwrap_or(usual.backoff),
-        maximum_interval: options
-            .maximum_interval_ms
-            .map_or(usual.maximum_interval, Duration::from_millis),
+        maximum_interval: options.maximum_interval_ms.map_or(usual.maximum_interval, Duration::from_millis),
         maximum_attempts: options.max_attempts.unwrap_or(usual.maximum_attempts),
         jitter: options.jitter.unwrap_or(usual.jitter),
         non_retryable_codes: options.non_retryable_codes.clone(),

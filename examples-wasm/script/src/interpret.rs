@@ -5,8 +5,8 @@ use crate::handle::{call, Handle};
 use crate::program::{AttemptStep, Level, LogStep, PublishStep, Script, Step, VersionStep};
 use crate::record::{Record, Seen};
 use relive_sdk::{
-    cancel_requested, continue_as_new, info, join_all, log, message, now, publish, race,
-    random_bytes, random_u64, timer, uuid, version, Failure,
+    cancel_requested, continue_as_new, info, join_all, log, message, now, publish, race, random_bytes, random_u64,
+    timer, uuid, version, Failure,
 };
 use serde_json::{json, Value};
 use std::cell::{Cell, RefCell};
@@ -78,13 +78,8 @@ impl Machine {
                 Ok(())
             }
             Step::Version(step) => self.version(step).await,
-            Step::Fail(fail) if fail.canceled => {
-                Err(Stop::Failed(Failure::canceled(fail.message.as_str())))
-            }
-            Step::Fail(fail) => Err(Stop::Failed(Failure::new(
-                fail.code.as_str(),
-                fail.message.as_str(),
-            ))),
+            Step::Fail(fail) if fail.canceled => Err(Stop::Failed(Failure::canceled(fail.message.as_str()))),
+            Step::Fail(fail) => Err(Stop::Failed(Failure::new(fail.code.as_str(), fail.message.as_str()))),
             Step::Finish => Err(Stop::Finish),
             Step::ContinueAsNew(script) => continue_as_new(script).await,
             other => self.at_once(other),
@@ -94,29 +89,14 @@ impl Machine {
     /// Steps that start something: to be waited for now, or under a handle.
     async fn begin(&self, step: &Step) -> Result<(), Stop> {
         let (kind, of, name, handle) = match step {
-            Step::Activity(step) => (
-                "activity",
-                &step.name,
-                &step.handle,
-                Handle::Activity(call(step).start()),
-            ),
+            Step::Activity(step) => ("activity", &step.name, &step.handle, Handle::Activity(call(step).start())),
             Step::Timer(step) => {
                 let pending = timer(Duration::from_millis(step.ms)).start();
-                (
-                    "timer",
-                    &String::new(),
-                    &step.handle,
-                    Handle::Timer(pending),
-                )
+                ("timer", &String::new(), &step.handle, Handle::Timer(pending))
             }
             Step::Message(step) => {
                 let next = message::<Value>(step.channel.as_str());
-                (
-                    "message",
-                    &step.channel,
-                    &step.handle,
-                    Handle::Message(next),
-                )
+                ("message", &step.channel, &step.handle, Handle::Message(next))
             }
             _ => return Ok(()),
         };
@@ -158,8 +138,7 @@ impl Machine {
     }
 
     async fn join(&self, names: &[String]) -> Result<(), Stop> {
-        let (names, handles): (Vec<String>, Vec<Handle>) =
-            self.take_all(names)?.into_iter().unzip();
+        let (names, handles): (Vec<String>, Vec<Handle>) = self.take_all(names)?.into_iter().unzip();
         let outcomes = join_all(handles).await;
         for (name, outcome) in names.iter().zip(outcomes) {
             self.saw("join", Some(name), outcome)?;
@@ -169,10 +148,7 @@ impl Machine {
 
     /// Every branch runs to its end; the first stop, in the order of the branches, then counts.
     async fn parallel(&self, branches: &[Vec<Step>]) -> Result<(), Stop> {
-        join_all(branches.iter().map(|steps| self.run(steps)))
-            .await
-            .into_iter()
-            .collect()
+        join_all(branches.iter().map(|steps| self.run(steps))).await.into_iter().collect()
     }
 
     async fn attempt(&self, attempt: &AttemptStep) -> Result<(), Stop> {
@@ -191,34 +167,23 @@ impl Machine {
     async fn version(&self, step: &VersionStep) -> Result<(), Stop> {
         let answer = version(&step.change_id, step.min, step.max);
         self.note("version", Some(&step.change_id), Ok(answer.into()));
-        self.run(if answer == step.max {
-            &step.new
-        } else {
-            &step.old
-        })
-        .await
+        self.run(if answer == step.max { &step.new } else { &step.old }).await
     }
 
     /// Steps that wait for nothing.
     fn at_once(&self, step: &Step) -> Result<(), Stop> {
         let (kind, value): (_, Value) = match step {
             Step::Publish(PublishStep { key, value }) => {
-                return publish(key, value)
-                    .or_else(|failure| self.saw("publish", Some(key), Err(failure)));
+                return publish(key, value).or_else(|failure| self.saw("publish", Some(key), Err(failure)));
             }
             Step::Log(line) => {
                 write(line);
                 return Ok(());
             }
             Step::Random => ("random", random_u64().into()),
-            Step::RandomBytes(length) => {
-                ("random-bytes", hexadecimal(&random_bytes(*length)).into())
-            }
+            Step::RandomBytes(length) => ("random-bytes", hexadecimal(&random_bytes(*length)).into()),
             Step::Uuid => ("uuid", uuid().into()),
-            Step::Now => (
-                "now",
-                u64::try_from(now().as_nanos()).unwrap_or(u64::MAX).into(),
-            ),
+            Step::Now => ("now", u64::try_from(now().as_nanos()).unwrap_or(u64::MAX).into()),
             Step::Info => {
                 let info = info();
                 let seen = json!({
@@ -258,20 +223,11 @@ impl Machine {
 
     fn unknown(&self, name: &str) -> Result<(), Stop> {
         let message = format!("no handle `{name}`");
-        self.saw(
-            "handle",
-            Some(name),
-            Err(Failure::new("unknown-handle", message)),
-        )
+        self.saw("handle", Some(name), Err(Failure::new("unknown-handle", message)))
     }
 
     /// Record an outcome; in strict mode a failure stops the program.
-    fn saw(
-        &self,
-        step: &'static str,
-        of: Option<&str>,
-        outcome: Result<Value, Failure>,
-    ) -> Result<(), Stop> {
+    fn saw(&self, step: &'static str, of: Option<&str>, outcome: Result<Value, Failure>) -> Result<(), Stop> {
         match outcome {
             Ok(value) => self.note(step, of, Ok(value)),
             Err(failure) => {
@@ -289,15 +245,7 @@ impl Machine {
             Ok(value) => (Some(value), None),
             Err(failure) => (None, Some(failure.into())),
         };
-        self.record.borrow_mut().add(
-            Seen {
-                step,
-                of: of.map(str::to_owned),
-                ok,
-                err,
-            },
-            self.keep,
-        );
+        self.record.borrow_mut().add(Seen { step, of: of.map(str::to_owned), ok, err }, self.keep);
     }
 }
 

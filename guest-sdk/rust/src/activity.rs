@@ -66,10 +66,7 @@ pub struct Activity<T> {
 
 /// The activity `name` with `input` (sent as JSON). Its result is a `T`, or a [`Failure`]: its own after the last
 /// attempt, a timeout, a cancellation, `decode-error` if the result is not a `T`, or rejected if the host refuses it.
-pub fn activity<T: DeserializeOwned>(
-    name: impl Into<String>,
-    input: &(impl Serialize + ?Sized),
-) -> Activity<T> {
+pub fn activity<T: DeserializeOwned>(name: impl Into<String>, input: &(impl Serialize + ?Sized)) -> Activity<T> {
     let options = durable::ActivityOptions {
         task_queue: None,
         retry: None,
@@ -82,12 +79,7 @@ pub fn activity<T: DeserializeOwned>(
     };
     let name = name.into();
     let input = serde_json::to_string(input).map_err(|error| Failure::encode(&name, &error));
-    Activity {
-        name,
-        input,
-        options,
-        output: PhantomData,
-    }
+    Activity { name, input, options, output: PhantomData }
 }
 
 impl<T: DeserializeOwned> Activity<T> {
@@ -163,12 +155,7 @@ impl<T: DeserializeOwned> Activity<T> {
 
     /// Start it now, to be awaited later.
     pub fn start(self) -> Pending<T> {
-        let Activity {
-            name,
-            input,
-            options,
-            ..
-        } = self;
+        let Activity { name, input, options, .. } = self;
         let input = match input {
             Ok(input) => input,
             Err(failure) => return Pending::refused(failure, decode),

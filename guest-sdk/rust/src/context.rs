@@ -93,8 +93,7 @@ pub fn cancel_requested() -> bool {
 /// Never resolves, so it takes any type. Messages that were handed over but not received by the code are received by
 /// the next run. An input that does not serialise ends the workflow as failed with code `encode-error`.
 pub async fn continue_as_new<T>(input: &(impl Serialize + ?Sized)) -> T {
-    let input = serde_json::to_string(input)
-        .map_err(|error| Failure::encode("continue-as-new input", &error));
+    let input = serde_json::to_string(input).map_err(|error| Failure::encode("continue-as-new input", &error));
     runtime::with(|runtime| runtime.continue_with(input));
     pending().await
 }

@@ -79,13 +79,7 @@ impl Failure {
     }
 
     pub(crate) fn of(kind: FailureKind, code: String, message: String) -> Self {
-        Self {
-            kind,
-            code,
-            message,
-            details: None,
-            retryable: false,
-        }
+        Self { kind, code, message, details: None, retryable: false }
     }
 }
 
@@ -123,9 +117,7 @@ impl From<types::Failure> for Failure {
             kind,
             code: failure.code,
             message: failure.message,
-            details: failure
-                .details
-                .and_then(|text| serde_json::from_str(&text).ok()),
+            details: failure.details.and_then(|text| serde_json::from_str(&text).ok()),
             retryable: failure.retryable,
         }
     }
@@ -167,20 +159,12 @@ pub struct ActivityFailure {
 impl ActivityFailure {
     /// A failure that another attempt may overcome.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            message: message.into(),
-            details: None,
-            retryable: true,
-        }
+        Self { code: code.into(), message: message.into(), details: None, retryable: true }
     }
 
     /// A failure that no further attempt would change.
     pub fn fatal(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            retryable: false,
-            ..Self::new(code, message)
-        }
+        Self { retryable: false, ..Self::new(code, message) }
     }
 
     /// Attach details. They are left out if they do not serialise.

@@ -30,11 +30,7 @@ impl Wake for ChildWaker {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let parent = {
-            let mut list = self
-                .ready
-                .list
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut list = self.ready.list.lock().unwrap_or_else(PoisonError::into_inner);
             list.children.push(self.index);
             list.parent.clone()
         };
@@ -62,27 +58,13 @@ impl<F: Future> Group<F> {
         let children: Vec<Option<Child<F>>> = futures
             .enumerate()
             .map(|(index, future)| {
-                let waker = Waker::from(Arc::new(ChildWaker {
-                    index,
-                    ready: ready.clone(),
-                }));
-                Some(Child {
-                    future: Box::pin(future),
-                    waker,
-                })
+                let waker = Waker::from(Arc::new(ChildWaker { index, ready: ready.clone() }));
+                Some(Child { future: Box::pin(future), waker })
             })
             .collect();
         let open = children.len();
-        ready
-            .list
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .children = (0..open).collect();
-        Self {
-            children,
-            ready,
-            open,
-        }
+        ready.list.lock().unwrap_or_else(PoisonError::into_inner).children = (0..open).collect();
+        Self { children, ready, open }
     }
 
     /// How many have not resolved.
@@ -94,11 +76,7 @@ impl<F: Future> Group<F> {
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<(usize, F::Output)> {
         loop {
             let mut woken = {
-                let mut list = self
-                    .ready
-                    .list
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut list = self.ready.list.lock().unwrap_or_else(PoisonError::into_inner);
                 list.parent = Some(context.waker().clone());
                 std::mem::take(&mut list.children)
             };
@@ -112,18 +90,11 @@ impl<F: Future> Group<F> {
                 let Some(child) = &mut self.children[index] else {
                     continue;
                 };
-                let poll = child
-                    .future
-                    .as_mut()
-                    .poll(&mut Context::from_waker(&child.waker));
+                let poll = child.future.as_mut().poll(&mut Context::from_waker(&child.waker));
                 if let Poll::Ready(output) = poll {
                     self.children[index] = None;
                     self.open -= 1;
-                    let mut list = self
-                        .ready
-                        .list
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
+                    let mut list = self.ready.list.lock().unwrap_or_else(PoisonError::into_inner);
                     list.children.extend_from_slice(&woken[at + 1..]);
                     return Poll::Ready((index, output));
                 }

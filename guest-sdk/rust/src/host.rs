@@ -3,12 +3,12 @@
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use crate::bindings::durable::{
-    cancel_promise, info, log, next_message, now, publish, random_bytes, random_u64,
-    start_activity, start_timer, uuid, version,
+    cancel_promise, info, log, next_message, now, publish, random_bytes, random_u64, start_activity, start_timer, uuid,
+    version,
 };
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::calls::{
-    cancel_promise, info, log, next_message, now, publish, random_bytes, random_u64,
-    start_activity, start_timer, uuid, version,
+    cancel_promise, info, log, next_message, now, publish, random_bytes, random_u64, start_activity, start_timer, uuid,
+    version,
 };

@@ -11,9 +11,7 @@ use serde::Serialize;
 pub use crate::bindings::durable::LogLevel;
 
 #[doc(inline)]
-pub use crate::{
-    __debug as debug, __error as error, __info as info, __trace as trace, __warn as warn,
-};
+pub use crate::{__debug as debug, __error as error, __info as info, __trace as trace, __warn as warn};
 
 /// One field. A value that does not serialise becomes null.
 #[doc(hidden)]

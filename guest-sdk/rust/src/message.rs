@@ -46,10 +46,7 @@ impl Channel {
     }
 
     fn first(&self) -> Option<Waker> {
-        self.waiters
-            .values()
-            .next()
-            .map(|waiter| waiter.waker.clone())
+        self.waiters.values().next().map(|waiter| waiter.waker.clone())
     }
 }
 
@@ -63,11 +60,7 @@ impl Runtime {
     ) -> Option<Waker> {
         let channel = self.channels.get_mut(name)?;
         channel.open = false;
-        channel.arrived.push_back(Arrived {
-            order: self.arrivals,
-            id,
-            outcome,
-        });
+        channel.arrived.push_back(Arrived { order: self.arrivals, id, outcome });
         self.arrivals += 1;
         channel.first()
     }
@@ -75,15 +68,9 @@ impl Runtime {
     /// The ids of messages handed over and not taken, in the order in which they arrived.
     pub(crate) fn unread(&mut self) -> Vec<String> {
         let channels = std::mem::take(&mut self.channels);
-        let mut arrived: Vec<Arrived> = channels
-            .into_values()
-            .flat_map(|channel| channel.arrived)
-            .collect();
+        let mut arrived: Vec<Arrived> = channels.into_values().flat_map(|channel| channel.arrived).collect();
         arrived.sort_by_key(|message| message.order);
-        arrived
-            .into_iter()
-            .filter_map(|message| message.id)
-            .collect()
+        arrived.into_iter().filter_map(|message| message.id).collect()
     }
 
     /// Make sure that the channel has an open promise.
@@ -99,21 +86,14 @@ impl Runtime {
         Ok(())
     }
 
-    fn poll_message(
-        &mut self,
-        name: &str,
-        waiter: &mut Option<u64>,
-        waker: &Waker,
-    ) -> Poll<Result<String, Failure>> {
+    fn poll_message(&mut self, name: &str, waiter: &mut Option<u64>, waker: &Waker) -> Poll<Result<String, Failure>> {
         if !self.channels.contains_key(name) {
             self.channels.insert(name.to_owned(), Channel::default());
         }
         let Some(channel) = self.channels.get_mut(name) else {
             return Poll::Pending;
         };
-        let canceled = waiter
-            .and_then(|id| channel.waiters.get(&id))
-            .is_some_and(|waiter| waiter.canceled);
+        let canceled = waiter.and_then(|id| channel.waiters.get(&id)).is_some_and(|waiter| waiter.canceled);
         if canceled {
             self.leave(name, waiter);
             return Poll::Ready(Err(Failure::canceled("canceled by request")));
@@ -126,13 +106,7 @@ impl Runtime {
             channel.next_waiter += 1;
             channel.next_waiter
         });
-        channel.waiters.insert(
-            id,
-            Waiter {
-                waker: waker.clone(),
-                canceled: false,
-            },
-        );
+        channel.waiters.insert(id, Waiter { waker: waker.clone(), canceled: false });
         if let Err(failure) = self.open_channel(name) {
             self.leave(name, waiter);
             return Poll::Ready(Err(failure));
@@ -184,11 +158,7 @@ pub struct Message<T> {
 /// If the workflow declares its channels (`#[workflow(channels = ["go"])]`), this must be one of them: the host refuses
 /// messages to others.
 pub fn message<T: DeserializeOwned>(channel: impl Into<String>) -> Message<T> {
-    Message {
-        channel: channel.into(),
-        waiter: None,
-        value: PhantomData,
-    }
+    Message { channel: channel.into(), waiter: None, value: PhantomData }
 }
 
 impl<T: DeserializeOwned> Future for Message<T> {
@@ -196,15 +166,11 @@ impl<T: DeserializeOwned> Future for Message<T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let Message {
-            channel, waiter, ..
-        } = this;
-        runtime::with(|runtime| runtime.poll_message(channel, waiter, context.waker())).map(
-            |outcome| {
-                let text = outcome?;
-                serde_json::from_str(&text).map_err(|error| Failure::decode(channel, &error))
-            },
-        )
+        let Message { channel, waiter, .. } = this;
+        runtime::with(|runtime| runtime.poll_message(channel, waiter, context.waker())).map(|outcome| {
+            let text = outcome?;
+            serde_json::from_str(&text).map_err(|error| Failure::decode(channel, &error))
+        })
     }
 }
 

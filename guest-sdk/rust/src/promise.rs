@@ -25,23 +25,13 @@ enum Issued {
 }
 
 impl<T> Pending<T> {
-    pub(crate) fn issued(
-        promise: u64,
-        on_cancel: OnCancel,
-        decode: fn(String) -> Result<T, Failure>,
-    ) -> Self {
+    pub(crate) fn issued(promise: u64, on_cancel: OnCancel, decode: fn(String) -> Result<T, Failure>) -> Self {
         runtime::with(|runtime| runtime.open(promise, on_cancel));
-        Self {
-            state: Issued::Open(promise),
-            decode,
-        }
+        Self { state: Issued::Open(promise), decode }
     }
 
     pub(crate) fn refused(failure: Failure, decode: fn(String) -> Result<T, Failure>) -> Self {
-        Self {
-            state: Issued::Refused(failure),
-            decode,
-        }
+        Self { state: Issued::Refused(failure), decode }
     }
 
     /// Ask for it to be canceled. A timer, or an activity of cancellation type `Try` or `Abandon`, then resolves to a
@@ -49,9 +39,7 @@ impl<T> Pending<T> {
     /// resolved.
     pub fn cancel(&mut self) {
         if let Issued::Open(promise) = self.state {
-            if let Some(waker) =
-                runtime::with(|runtime| runtime.cancel(promise, "canceled by the workflow"))
-            {
+            if let Some(waker) = runtime::with(|runtime| runtime.cancel(promise, "canceled by the workflow")) {
                 waker.wake();
             }
         }
@@ -71,15 +59,13 @@ impl<T> Future for Pending<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let outcome = match std::mem::replace(&mut this.state, Issued::Taken) {
-            Issued::Open(promise) => {
-                match runtime::with(|runtime| runtime.poll(promise, context.waker())) {
-                    Poll::Ready(outcome) => outcome,
-                    Poll::Pending => {
-                        this.state = Issued::Open(promise);
-                        return Poll::Pending;
-                    }
+            Issued::Open(promise) => match runtime::with(|runtime| runtime.poll(promise, context.waker())) {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => {
+                    this.state = Issued::Open(promise);
+                    return Poll::Pending;
                 }
-            }
+            },
             Issued::Refused(failure) => Err(failure),
             Issued::Taken => panic!("awaited after it resolved"),
         };

@@ -104,9 +104,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Runtime) -> R) -> R {
 /// Begin: the first poll of the workflow.
 pub fn start(root: Root) -> State {
     with(|runtime| *runtime = Runtime::new());
-    let waker = Arc::new(RootWaker {
-        ready: AtomicBool::new(true),
-    });
+    let waker = Arc::new(RootWaker { ready: AtomicBool::new(true) });
     drive(root, waker)
 }
 
@@ -183,28 +181,17 @@ impl Runtime {
     fn cancel_awaits(&mut self) -> Vec<Waker> {
         self.cancel_requested = true;
         let awaited = |slot: &Slot| slot.waker.is_some() && slot.outcome.is_none();
-        let promises: Vec<u64> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| awaited(slot))
-            .map(|(promise, _)| *promise)
-            .collect();
-        let mut wakers: Vec<Waker> = promises
-            .into_iter()
-            .filter_map(|promise| self.cancel(promise, "canceled by request"))
-            .collect();
+        let promises: Vec<u64> =
+            self.slots.iter().filter(|(_, slot)| awaited(slot)).map(|(promise, _)| *promise).collect();
+        let mut wakers: Vec<Waker> =
+            promises.into_iter().filter_map(|promise| self.cancel(promise, "canceled by request")).collect();
         wakers.extend(self.channels.values_mut().flat_map(Channel::cancel));
         wakers
     }
 
     /// Record that a command made a promise that somebody holds.
     pub(crate) fn open(&mut self, promise: u64, on_cancel: OnCancel) {
-        let slot = Slot {
-            on_cancel,
-            cancel_sent: false,
-            waker: None,
-            outcome: None,
-        };
+        let slot = Slot { on_cancel, cancel_sent: false, waker: None, outcome: None };
         self.slots.insert(promise, slot);
     }
 
@@ -214,11 +201,7 @@ impl Runtime {
             return Poll::Pending;
         };
         if slot.outcome.is_none() {
-            if !slot
-                .waker
-                .as_ref()
-                .is_some_and(|known| known.will_wake(waker))
-            {
+            if !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
                 slot.waker = Some(waker.clone());
             }
             return Poll::Pending;
@@ -247,10 +230,7 @@ impl Runtime {
 
     /// The holder of a promise went away: cancel it later, see `dropped`.
     pub(crate) fn drop_promise(&mut self, promise: u64) {
-        let open = self
-            .slots
-            .remove(&promise)
-            .is_some_and(|slot| slot.outcome.is_none() && !slot.cancel_sent);
+        let open = self.slots.remove(&promise).is_some_and(|slot| slot.outcome.is_none() && !slot.cancel_sent);
         if open && !self.ended {
             self.dropped.push(promise);
         }

@@ -88,13 +88,9 @@ pub struct Run {
 
 impl Run {
     /// Start it.
-    pub fn start<R: IntoResult<Failure> + 'static>(
-        workflow: impl Future<Output = R> + 'static,
-    ) -> Self {
+    pub fn start<R: IntoResult<Failure> + 'static>(workflow: impl Future<Output = R> + 'static) -> Self {
         fake(|fake| *fake = Fake::default());
-        Self {
-            state: runtime::start(root(workflow)),
-        }
+        Self { state: runtime::start(root(workflow)) }
     }
 
     /// Where it stands.
@@ -119,11 +115,7 @@ impl Run {
 
     /// A message arrives for a `next-message` promise.
     pub fn message(&mut self, promise: u64, id: &str, value: impl Serialize) -> &State {
-        self.apply(Event::Resolved(
-            promise,
-            Some(id.to_owned()),
-            Ok(json(&value).to_string()),
-        ))
+        self.apply(Event::Resolved(promise, Some(id.to_owned()), Ok(json(&value).to_string())))
     }
 
     /// Somebody asks the execution to cancel.

@@ -39,12 +39,8 @@ fn steps_follow_each_other() {
 
 #[test]
 fn join_all_schedules_all_at_once_and_keeps_their_order() {
-    let mut run = Run::start(async {
-        join_all((0..3).map(|_| call("a")))
-            .await
-            .into_iter()
-            .collect::<Result<Vec<_>, _>>()
-    });
+    let mut run =
+        Run::start(async { join_all((0..3).map(|_| call("a"))).await.into_iter().collect::<Result<Vec<_>, _>>() });
     assert_eq!(run.calls(), [asked(1, "a"), asked(2, "a"), asked(3, "a")]);
     run.resolve(3, 30);
     run.resolve(1, 10);
@@ -76,19 +72,13 @@ fn an_event_polls_only_the_futures_that_it_concerns() {
 #[test]
 fn try_join_all_cancels_the_rest_after_a_failure() {
     let mut run = Run::start(async {
-        let failed = try_join_all([call("a"), call("b"), call("c")])
-            .await
-            .err()
-            .map(|failure| failure.code);
+        let failed = try_join_all([call("a"), call("b"), call("c")]).await.err().map(|failure| failure.code);
         timer(SECOND).await?;
         Ok::<_, Failure>(failed)
     });
     run.calls();
     run.fail(2, Failure::new("no", ""));
-    assert_eq!(
-        run.calls(),
-        [Call::Cancel(1), Call::Cancel(3), Call::Timer(4, SECOND)]
-    );
+    assert_eq!(run.calls(), [Call::Cancel(1), Call::Cancel(3), Call::Timer(4, SECOND)]);
     assert_eq!(run.resolve(4, Value::Null), &done(json!("no")));
 }
 
@@ -100,10 +90,7 @@ fn a_lost_select_keeps_the_message_promise() {
         let second = select(message::<u64>("in"), timer(SECOND)).await;
         Ok::<_, Failure>(second == Either::Left(Ok(5)))
     });
-    assert_eq!(
-        run.calls(),
-        [Call::Timer(1, SECOND), Call::next_message(2, "in")]
-    );
+    assert_eq!(run.calls(), [Call::Timer(1, SECOND), Call::next_message(2, "in")]);
     run.resolve(1, Value::Null);
     assert_eq!(run.calls(), [Call::Timer(3, SECOND)]);
     assert_eq!(run.message(2, "m1", 5), &done(json!(true)));
@@ -161,16 +148,7 @@ fn dropped_futures_are_canceled_before_the_next_command_but_not_at_the_end() {
         call("c").await
     });
     let calls = run.calls();
-    assert_eq!(
-        calls[2..],
-        [
-            Call::Cancel(1),
-            Call::Cancel(2),
-            asked(3, "b"),
-            Call::Timer(4, SECOND),
-            asked(5, "c")
-        ]
-    );
+    assert_eq!(calls[2..], [Call::Cancel(1), Call::Cancel(2), asked(3, "b"), Call::Timer(4, SECOND), asked(5, "c")]);
     assert_eq!(run.resolve(5, 1), &done(json!(1)));
     assert_eq!(run.calls(), []);
 }
@@ -200,10 +178,7 @@ fn cancellation_reaches_the_awaits_of_that_moment_and_no_later_one() {
     run.calls();
     run.request_cancel();
     assert_eq!(run.calls(), [Call::Cancel(1), asked(3, "clean-up")]);
-    assert_eq!(
-        run.resolve(3, Value::Null),
-        &State::Done(Err(Failure::canceled("as asked")))
-    );
+    assert_eq!(run.resolve(3, Value::Null), &State::Done(Err(Failure::canceled("as asked"))));
 }
 
 #[test]
@@ -212,10 +187,7 @@ fn cancellation_of_type_wait_waits_for_the_answer() {
     run.calls();
     assert_eq!(run.request_cancel(), &State::Waiting);
     assert_eq!(run.calls(), [Call::Cancel(1)]);
-    assert_eq!(
-        run.resolve(1, "done all the same"),
-        &done(json!("done all the same"))
-    );
+    assert_eq!(run.resolve(1, "done all the same"), &done(json!("done all the same")));
 }
 
 #[test]
@@ -258,10 +230,7 @@ fn continue_as_new_reports_unread_messages_in_the_order_of_arrival() {
     run.message(4, "second", 2);
     let unread = vec!["first".to_owned(), "second".to_owned()];
     run.calls();
-    assert_eq!(
-        run.resolve(5, Value::Null),
-        &State::Continued("{\"round\":2}".to_owned(), unread)
-    );
+    assert_eq!(run.resolve(5, Value::Null), &State::Continued("{\"round\":2}".to_owned(), unread));
     assert_eq!(run.calls(), []);
 }
 
@@ -272,17 +241,13 @@ fn what_the_host_refuses_fails_the_await() {
         call("a").await
     });
     run.refuse_next("pending promises");
-    assert!(
-        matches!(run.resolve(1, Value::Null), State::Done(Err(failure)) if failure.code == "limit-exceeded")
-    );
+    assert!(matches!(run.resolve(1, Value::Null), State::Done(Err(failure)) if failure.code == "limit-exceeded"));
 }
 
 #[test]
 fn a_result_of_another_type_is_a_failure() {
     let mut run = Run::start(async { activity::<u64>("a", &1).await });
-    assert!(
-        matches!(run.resolve(1, "text"), State::Done(Err(failure)) if failure.code == "decode-error")
-    );
+    assert!(matches!(run.resolve(1, "text"), State::Done(Err(failure)) if failure.code == "decode-error"));
 }
 
 #[test]
@@ -292,12 +257,7 @@ fn the_world_is_asked_in_order() {
         publish("status", "begun")?;
         assert_eq!(version("change", 1, 3), 3);
         timer(SECOND).await?;
-        Ok::<_, Failure>(json!([
-            now().as_secs(),
-            random_u64(),
-            uuid().len(),
-            random_bytes(2).len()
-        ]))
+        Ok::<_, Failure>(json!([now().as_secs(), random_u64(), uuid().len(), random_bytes(2).len()]))
     });
     run.set_now(Duration::from_secs(9));
     let asked = [

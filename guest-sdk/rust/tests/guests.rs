@@ -22,50 +22,33 @@ fn folder() -> PathBuf {
 fn modules() -> Vec<(String, Vec<u8>)> {
     let folder = folder();
     let mut found = Vec::new();
-    let examples = fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}: run scripts/guests first", folder.display()));
+    let examples =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}: run scripts/guests first", folder.display()));
     for example in examples {
         let example = example.expect("a folder entry").path();
         for file in fs::read_dir(&example).expect("an example's folder") {
             let file = file.expect("a folder entry").path();
-            if file
-                .extension()
-                .is_some_and(|extension| extension == "wasm")
-            {
-                let name = file
-                    .strip_prefix(&folder)
-                    .expect("inside")
-                    .display()
-                    .to_string();
+            if file.extension().is_some_and(|extension| extension == "wasm") {
+                let name = file.strip_prefix(&folder).expect("inside").display().to_string();
                 found.push((name, fs::read(&file).expect("a module")));
             }
         }
     }
-    assert!(
-        !found.is_empty(),
-        "{}: no modules: run scripts/guests first",
-        folder.display()
-    );
+    assert!(!found.is_empty(), "{}: no modules: run scripts/guests first", folder.display());
     found.sort();
     found
 }
 
 /// Names of the component's imports and exports.
 fn world(component: &[u8]) -> (Vec<String>, Vec<String>) {
-    let DecodedWasm::Component(resolve, id) = wit_component::decode(component).expect("decodes")
-    else {
+    let DecodedWasm::Component(resolve, id) = wit_component::decode(component).expect("decodes") else {
         panic!("not a component");
     };
     let world = &resolve.worlds[id];
     let names = |items: &mut dyn Iterator<Item = &wit_parser::WorldKey>| {
-        items
-            .map(|key| resolve.name_world_key(key))
-            .collect::<Vec<_>>()
+        items.map(|key| resolve.name_world_key(key)).collect::<Vec<_>>()
     };
-    (
-        names(&mut world.imports.keys()),
-        names(&mut world.exports.keys()),
-    )
+    (names(&mut world.imports.keys()), names(&mut world.exports.keys()))
 }
 
 /// What is found in all core modules of a component.
@@ -98,14 +81,9 @@ fn inspect(payload: Payload<'_>, found: &mut Structure) {
         Payload::GlobalSection(section) => {
             for global in section {
                 let ty = global.expect("a global").ty;
-                let numeric = matches!(
-                    ty.content_type,
-                    ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64
-                );
+                let numeric = matches!(ty.content_type, ValType::I32 | ValType::I64 | ValType::F32 | ValType::F64);
                 if ty.mutable && !numeric {
-                    found
-                        .refused
-                        .push("a mutable global that is not numeric".to_owned());
+                    found.refused.push("a mutable global that is not numeric".to_owned());
                 }
             }
         }
@@ -120,13 +98,8 @@ fn inspect(payload: Payload<'_>, found: &mut Structure) {
         }
         Payload::ElementSection(section) => {
             for element in section {
-                if !matches!(
-                    element.expect("elements").kind,
-                    wasmparser::ElementKind::Active { .. }
-                ) {
-                    found
-                        .refused
-                        .push("an element segment that is not active".to_owned());
+                if !matches!(element.expect("elements").kind, wasmparser::ElementKind::Active { .. }) {
+                    found.refused.push("an element segment that is not active".to_owned());
                 }
             }
         }
@@ -185,33 +158,17 @@ fn every_guest_is_a_component_of_its_kind() {
             component.len(),
             structure.data
         );
-        let workflow = exports
-            .iter()
-            .any(|export| export.starts_with("relive:workflow/reactor@"));
-        let activity = exports
-            .iter()
-            .any(|export| export.starts_with("relive:activity/handler@"));
+        let workflow = exports.iter().any(|export| export.starts_with("relive:workflow/reactor@"));
+        let activity = exports.iter().any(|export| export.starts_with("relive:activity/handler@"));
         assert!(workflow != activity, "{name}: exports {exports:?}");
-        let allowed = if workflow {
-            "relive:workflow/"
-        } else {
-            "wasi:"
-        };
+        let allowed = if workflow { "relive:workflow/" } else { "wasi:" };
         for import in &imports {
             assert!(import.starts_with(allowed), "{name} imports {import}");
         }
         if workflow {
             assert_eq!(structure.memories, 1, "{name}: memories");
-            assert!(
-                structure.refused.is_empty(),
-                "{name} has {:?}",
-                structure.refused
-            );
-            assert!(
-                structure.data <= DATA_MAX,
-                "{name}: {} bytes of data",
-                structure.data
-            );
+            assert!(structure.refused.is_empty(), "{name} has {:?}", structure.refused);
+            assert!(structure.data <= DATA_MAX, "{name}: {} bytes of data", structure.data);
         }
     }
 }

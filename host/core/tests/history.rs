@@ -96,7 +96,13 @@ impl History {
         Self { stored: Vec::new() }
     }
 
-    fn push(&mut self, codec: CodecId, at: u64, command_no: Option<u64>, attributes: impl Into<Attributes>) -> &mut Self {
+    fn push(
+        &mut self,
+        codec: CodecId,
+        at: u64,
+        command_no: Option<u64>,
+        attributes: impl Into<Attributes>,
+    ) -> &mut Self {
         let body = EventBody { correlation_id: Some("corr".into()), ..EventBody::new(command_no, attributes) };
         let mut bytes = Vec::new();
         codec.encode(&body, &mut bytes).expect("encodes");
@@ -219,7 +225,9 @@ fn each_rule_is_held() {
     let timer = || TimerCreated { duration: 5, deadline: Timestamp(6) }.into();
     let resolution = |why| move |v: Violation| assert!(v.to_string().contains(why), "{v}");
     resolution("not issued")(begun(&[(1, Some(1), done())]).expect_err("never issued"));
-    resolution("repeats")(begun(&[(1, Some(1), asked()), (1, Some(1), done()), (2, Some(1), done())]).expect_err("twice"));
+    resolution("repeats")(
+        begun(&[(1, Some(1), asked()), (1, Some(1), done()), (2, Some(1), done())]).expect_err("twice"),
+    );
     let mixed = begun(&[(1, Some(1), asked()), (1, Some(1), TimerFired {}.into())]);
     resolution("another kind")(mixed.expect_err("a timer's end of an activity"));
     let twice = begun(&[

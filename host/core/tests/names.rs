@@ -10,10 +10,7 @@ use relive_core::{
 #[test]
 fn bad_names_say_what_is_wrong_and_where() {
     assert_eq!(check_name("", "activity name"), Err(NameError::Empty { what: "activity name" }));
-    assert_eq!(
-        check_name(&"x".repeat(129), "name"),
-        Err(NameError::TooLong { what: "name", len: 129, max: 128 })
-    );
+    assert_eq!(check_name(&"x".repeat(129), "name"), Err(NameError::TooLong { what: "name", len: 129, max: 128 }));
     let error = check_name("a b", "name").expect_err("a space");
     assert_eq!(error.to_string(), "name holds ' ' at byte 1; allowed are letters, digits, '-', '_' and '.'");
     assert!(WorkflowId::new("order 17, please").is_ok(), "keys are the caller's");
@@ -43,7 +40,8 @@ fn errors_carry_their_context() {
     let workflow_id = WorkflowId::new("w").expect("an id");
     let execution = ExecutionKey { namespace: Namespace::default(), workflow_id, run_id };
     assert_eq!(execution.idempotency_key(3), format!("default:w:{run_id}:3"));
-    let error = Error::new(ErrorKind::ActivityExecution, "trap", "it trapped").at(&execution).step(3, 2).correlated(Some("c"));
+    let error =
+        Error::new(ErrorKind::ActivityExecution, "trap", "it trapped").at(&execution).step(3, 2).correlated(Some("c"));
     assert_eq!(error.to_string(), format!("it trapped (execution default/w/{run_id}, step 3)"));
     let shown = serde_json::to_value(&error).expect("JSON");
     assert_eq!(shown["kind"], "ActivityExecution");
@@ -60,7 +58,9 @@ fn statuses_have_one_name_each() {
     assert_eq!(BlockReason::NonDeterminism.to_string(), "non-determinism");
     let names = ["trap", "out-of-fuel", "out-of-memory", "deadlock", "quarantined", "unusable", "history-limit"];
     use BlockReason::*;
-    for (reason, name) in [Trap, OutOfFuel, OutOfMemory, Deadlock, Quarantined, Unusable, HistoryLimit].iter().zip(names) {
+    for (reason, name) in
+        [Trap, OutOfFuel, OutOfMemory, Deadlock, Quarantined, Unusable, HistoryLimit].iter().zip(names)
+    {
         assert_eq!(reason.to_string(), name);
     }
 }

@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 use relive_core::ports::{AppendItem, Catalog, Clock, HistoryStore};
 
 use crate::{
+    attempts::Attempts,
     cache::Cache,
     cell::Registry,
     config::EngineConfig,
@@ -47,6 +48,7 @@ pub(crate) struct Context {
     pub dispatcher: Dispatcher,
     pub timers: Timers,
     pub cache: Cache,
+    pub attempts: Attempts,
     pub waiters: Waiters,
     pub marks: Marks,
     pub workflows: Workflows,

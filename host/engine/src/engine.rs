@@ -14,6 +14,7 @@ use relive_core::{Error, ErrorKind};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
+    attempts::Attempts,
     cache::Cache,
     cell::Registry,
     committer,
@@ -23,7 +24,7 @@ use crate::{
     marks::Marks,
     message::Message,
     pool::Pool,
-    recovery,
+    recovery, threads,
     timers::Timers,
     waiters::Waiters,
     workflows::Workflows,
@@ -65,6 +66,7 @@ impl Engine {
         let (committer, items) = crossbeam_channel::unbounded();
         let context = Arc::new(Context {
             cache: Cache::new(config.cache),
+            attempts: Attempts::default(),
             store: parts.store,
             catalog: parts.catalog,
             guests: parts.guests,
@@ -102,7 +104,7 @@ impl Engine {
 
     fn spawn(&self, name: &str, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> std::io::Result<()> {
         let context = self.context.clone();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&context))?;
+        let thread = threads::spawn(name.to_owned(), move || run(&context))?;
         self.threads.others.lock().push(thread);
         Ok(())
     }

@@ -7,6 +7,7 @@
 //! People who embed Relive start here: [`Engine::start`] with [`EngineParts`].
 
 mod abort;
+mod attempts;
 mod cache;
 mod cell;
 mod channels;
@@ -25,6 +26,7 @@ mod pool;
 mod recovery;
 mod requests;
 mod sandboxed;
+mod threads;
 mod timers;
 pub mod views;
 mod waiters;

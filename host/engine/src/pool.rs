@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
 
-use crate::{cell::Cell, context::Context, owner::Thread};
+use crate::{cell::Cell, context::Context, owner::Thread, threads};
 
 /// Threads at once, overtaken ones included: beyond it guests wait for fuel to end their neighbours.
 const SLOTS: usize = 128;
@@ -61,7 +61,7 @@ impl Pool {
             pool.clone().spawn_worker()?;
         }
         let monitor = pool.clone();
-        let thread = std::thread::Builder::new().name("relive-monitor".to_owned()).spawn(move || monitor.watch())?;
+        let thread = threads::spawn("relive-monitor".to_owned(), move || monitor.watch())?;
         pool.threads.lock().push(thread);
         Ok(pool)
     }
@@ -84,10 +84,7 @@ impl Pool {
         let Some(slot) = free else { return Ok(false) };
         self.slots[slot].overtaken.store(false, Ordering::Release);
         let pool = self.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("relive-turn-{slot}"))
-            .stack_size(4 << 20)
-            .spawn(move || pool.work(slot))?;
+        let thread = threads::spawn(format!("relive-turn-{slot}"), move || pool.work(slot))?;
         let mut threads = self.threads.lock();
         threads.retain(|t| !t.is_finished());
         threads.push(thread);

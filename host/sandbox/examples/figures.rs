@@ -18,25 +18,16 @@ const TURNS: u64 = 200_000;
 
 fn main() -> Outcome<()> {
     let mut args = std::env::args().skip(1);
-    let path = args
-        .next()
-        .ok_or("usage: figures <workflow.wasm> [workflow [input]]")?;
+    let path = args.next().ok_or("usage: figures <workflow.wasm> [workflow [input]]")?;
     let upload = std::fs::read(&path)?;
     let cache = std::env::temp_dir().join(format!("relive-figures-{}", std::process::id()));
-    let config = SandboxConfig {
-        cache_dir: Some(cache.clone()),
-        ..SandboxConfig::in_process()
-    };
+    let config = SandboxConfig { cache_dir: Some(cache.clone()), ..SandboxConfig::in_process() };
     let began = Instant::now();
     let sandbox = Sandbox::new(config)?;
     println!("sandbox made in           {:>10.1?}", began.elapsed());
     let began = Instant::now();
     let admitted = sandbox.admit(&upload)?;
-    println!(
-        "admitted in               {:>10.1?}  ({} bytes)",
-        began.elapsed(),
-        upload.len()
-    );
+    println!("admitted in               {:>10.1?}  ({} bytes)", began.elapsed(), upload.len());
     println!(
         "memory image              {:?}, globals {}",
         admitted.inspection.image, admitted.inspection.image_globals
@@ -48,12 +39,7 @@ fn main() -> Outcome<()> {
     sandbox.load(loaded.digest(), &upload)?;
     println!("loaded from the cache in  {:>10.1?}", began.elapsed());
     std::fs::remove_dir_all(cache)?;
-    let first = admitted
-        .inspection
-        .descriptions
-        .first()
-        .map(|d| d.name.clone())
-        .ok_or("nothing described")?;
+    let first = admitted.inspection.descriptions.first().map(|d| d.name.clone()).ok_or("nothing described")?;
     let workflow = args.next().unwrap_or(first);
     let input = Json::parse(&args.next().unwrap_or_else(|| "null".to_owned()))?;
     instances(&loaded)?;
@@ -104,10 +90,7 @@ fn instances(loaded: &LoadedComponent) -> Outcome<()> {
         drop(loaded.instantiate(cursor()?)?);
         best = best.min(one.elapsed());
     }
-    println!(
-        "instantiate and drop      {:>10.1?}  (best {best:.1?})",
-        began.elapsed() / INSTANCES
-    );
+    println!("instantiate and drop      {:>10.1?}  (best {best:.1?})", began.elapsed() / INSTANCES);
     Ok(())
 }
 
@@ -118,10 +101,7 @@ fn turns(loaded: &LoadedComponent, workflow: &str, input: &Json) -> Outcome<()> 
     let mut id = 1;
     while u64::from(turns) < TURNS {
         let Some(promise) = guest.cursor().open().keys().next().copied() else {
-            return Err(
-                "the workflow waits for nothing: give it an input with which it issues commands"
-                    .into(),
-            );
+            return Err("the workflow waits for nothing: give it an input with which it issues commands".into());
         };
         id += 1;
         let next = event(id, promise);
@@ -140,40 +120,22 @@ fn turns(loaded: &LoadedComponent, workflow: &str, input: &Json) -> Outcome<()> 
             (id, lives) = (1, lives + 1);
         }
     }
-    println!(
-        "a turn                    {:>10.2?}  ({turns} turns in {lives} lives)",
-        spent / turns
-    );
+    println!("a turn                    {:>10.2?}  ({turns} turns in {lives} lives)", spent / turns);
     Ok(())
 }
 
 fn resident() -> Outcome<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: u64 = statm
-        .split_whitespace()
-        .nth(1)
-        .ok_or("no resident size")?
-        .parse()?;
+    let pages: u64 = statm.split_whitespace().nth(1).ok_or("no resident size")?.parse()?;
     Ok(pages * 4096)
 }
 
-fn waiting(
-    sandbox: &Sandbox,
-    loaded: &LoadedComponent,
-    workflow: &str,
-    input: &Json,
-) -> Outcome<()> {
+fn waiting(sandbox: &Sandbox, loaded: &LoadedComponent, workflow: &str, input: &Json) -> Outcome<()> {
     // The pool's reservations and the allocator's arenas are warm already.
     let before = resident()?;
-    let guests = (0..INSTANCES)
-        .map(|_| begun(loaded, workflow, input))
-        .collect::<Outcome<Vec<_>>>()?;
+    let guests = (0..INSTANCES).map(|_| begun(loaded, workflow, input)).collect::<Outcome<Vec<_>>>()?;
     let each = (resident()?.saturating_sub(before)) / u64::from(INSTANCES);
-    println!(
-        "a waiting guest           {:>8} KiB  ({:?})",
-        each / 1024,
-        sandbox.memory_stats()
-    );
+    println!("a waiting guest           {:>8} KiB  ({:?})", each / 1024, sandbox.memory_stats());
     drop(guests);
     Ok(())
 }

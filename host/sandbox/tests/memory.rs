@@ -34,55 +34,32 @@ struct Guest {
 
 fn prepare(engine: &SandboxEngine, memory: &str) -> InstancePre<()> {
     let component = Component::new(engine.engine(), component(memory)).expect("compiles");
-    Linker::new(engine.engine())
-        .instantiate_pre(&component)
-        .expect("links")
+    Linker::new(engine.engine()).instantiate_pre(&component).expect("links")
 }
 
 fn guest(engine: &SandboxEngine, pre: &InstancePre<()>, initial: Option<usize>) -> Guest {
     let mut store = GuestStore::new(engine.engine(), ());
     store.as_context_mut().set_fuel(1_000_000).expect("fuel");
     let instance = store.instantiate(pre, initial).expect("an instance");
-    let peek = instance
-        .get_typed_func(store.as_context_mut(), "peek")
-        .expect("peek");
-    let far = instance
-        .get_typed_func(store.as_context_mut(), "far")
-        .expect("far");
-    let poke = instance
-        .get_typed_func(store.as_context_mut(), "poke")
-        .expect("poke");
-    let grow = instance
-        .get_typed_func(store.as_context_mut(), "grow")
-        .expect("grow");
-    Guest {
-        store,
-        peek,
-        far,
-        poke,
-        grow,
-    }
+    let peek = instance.get_typed_func(store.as_context_mut(), "peek").expect("peek");
+    let far = instance.get_typed_func(store.as_context_mut(), "far").expect("far");
+    let poke = instance.get_typed_func(store.as_context_mut(), "poke").expect("poke");
+    let grow = instance.get_typed_func(store.as_context_mut(), "grow").expect("grow");
+    Guest { store, peek, far, poke, grow }
 }
 
 impl Guest {
     fn peek(&mut self, at: usize) -> Result<u32, Trap> {
         let result = self.peek.call(self.store.as_context_mut(), (at as u32,));
-        result
-            .map(|(v,)| v)
-            .map_err(|e| *e.downcast_ref::<Trap>().expect("a trap"))
+        result.map(|(v,)| v).map_err(|e| *e.downcast_ref::<Trap>().expect("a trap"))
     }
 
     fn poke(&mut self, at: usize, value: u32) {
-        self.poke
-            .call(self.store.as_context_mut(), (at as u32, value))
-            .expect("in bounds");
+        self.poke.call(self.store.as_context_mut(), (at as u32, value)).expect("in bounds");
     }
 
     fn grow(&mut self, pages: u32) -> i32 {
-        self.grow
-            .call(self.store.as_context_mut(), (pages,))
-            .expect("no trap")
-            .0 as i32
+        self.grow.call(self.store.as_context_mut(), (pages,)).expect("no trap").0 as i32
     }
 }
 
@@ -108,10 +85,7 @@ fn memory_ends_where_it_says_also_after_growth_and_reuse() {
     assert_eq!(second.peek(4 * WASM_PAGE), Err(Trap::MemoryOutOfBounds));
     drop(second);
     let stats = engine.memory().stats();
-    assert_eq!(
-        (stats.live, stats.live_bytes, stats.idle, stats.maps),
-        (0, 0, 1, 1)
-    );
+    assert_eq!((stats.live, stats.live_bytes, stats.idle, stats.maps), (0, 0, 1, 1));
     // The same reservation: the last tenant had four pages, this one has one.
     let mut third = guest(&engine, &pre, None);
     assert_eq!(engine.memory().stats().idle, 0);
@@ -131,10 +105,7 @@ fn an_offset_into_the_guard_traps() {
     let pre = prepare(&engine, "1");
     let mut guest = guest(&engine, &pre, None);
     for at in [0, WASM_PAGE as u32, u32::MAX] {
-        let error = guest
-            .far
-            .call(guest.store.as_context_mut(), (at,))
-            .expect_err("out of bounds");
+        let error = guest.far.call(guest.store.as_context_mut(), (at,)).expect_err("out of bounds");
         assert_eq!(error.downcast_ref(), Some(&Trap::MemoryOutOfBounds));
         guest = self::guest(&engine, &pre, None);
     }
@@ -170,23 +141,13 @@ fn an_instance_can_begin_larger_than_its_minimum() {
 fn a_minimum_above_the_capacity_is_an_error() {
     let pool = MemoryPool::new();
     let ask = |minimum: usize, reserved| {
-        pool.new_memory(MemoryType::new(1, None), minimum, None, reserved, 1 << 20)
-            .map(|m| m.byte_size())
+        pool.new_memory(MemoryType::new(1, None), minimum, None, reserved, 1 << 20).map(|m| m.byte_size())
     };
     assert_eq!(ask(WASM_PAGE, Some(1 << 20)), Ok(WASM_PAGE));
     assert!(ask(2 << 20, Some(1 << 20)).is_err());
     assert!(ask(WASM_PAGE, None).is_err());
     assert!(ask(WASM_PAGE, Some(usize::MAX)).is_err());
-    assert!(
-        pool.new_memory(
-            MemoryType::new64(1, None),
-            WASM_PAGE,
-            None,
-            Some(1 << 20),
-            0
-        )
-        .is_err()
-    );
+    assert!(pool.new_memory(MemoryType::new64(1, None), WASM_PAGE, None, Some(1 << 20), 0).is_err());
     assert_eq!(pool.stats().live, 0);
     pool.trim();
     assert_eq!(pool.stats().idle, 0);
@@ -203,11 +164,7 @@ fn guests_of_many_threads_do_not_mix() {
                 for round in 0..50 {
                     let mut guest = guest(engine, pre, None);
                     guest.poke(100, thread);
-                    assert_eq!(
-                        guest.store.memory().expect("one memory")[100],
-                        thread as u8,
-                        "round {round}"
-                    );
+                    assert_eq!(guest.store.memory().expect("one memory")[100], thread as u8, "round {round}");
                 }
             });
         }

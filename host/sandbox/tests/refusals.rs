@@ -15,13 +15,7 @@ fn wat(text: &str) -> Vec<u8> {
 
 #[test]
 fn what_is_not_webassembly() {
-    for upload in [
-        &b"#!/bin/sh\n"[..],
-        b"",
-        b"PK\x03\x04",
-        b"\x7fELF",
-        &[0; 100],
-    ] {
+    for upload in [&b"#!/bin/sh\n"[..], b"", b"PK\x03\x04", b"\x7fELF", &[0; 100]] {
         let (code, message) = refused(upload);
         assert_eq!(code, "not-wasm", "{message}");
         assert!(message.contains("upload the .wasm file"), "{message}");
@@ -43,10 +37,7 @@ fn a_truncated_component_anywhere() {
     }
     let allowed = ["truncated", "invalid", "no-workflow"];
     assert!(codes.keys().all(|code| allowed.contains(code)), "{codes:?}");
-    assert!(
-        codes["truncated"] > codes.values().sum::<i32>() / 2,
-        "{codes:?}"
-    );
+    assert!(codes["truncated"] > codes.values().sum::<i32>() / 2, "{codes:?}");
 }
 
 #[test]
@@ -77,9 +68,7 @@ fn a_preview_1_command() {
 
 #[test]
 fn metadata_that_the_module_does_not_keep() {
-    let text = GuestText::default()
-        .module_text()
-        .replace("#start\"", "#begin\"");
+    let text = GuestText::default().module_text().replace("#start\"", "#begin\"");
     let mut module = wat(&text);
     // The metadata of a guest that is as it should be.
     let good = GuestText::default().module();
@@ -91,39 +80,22 @@ fn metadata_that_the_module_does_not_keep() {
 
 #[test]
 fn a_foreign_import_is_named() {
-    let (code, message) = refused(&wat(
-        r#"(component (import "golem:api/host@0.2.0" (instance)))"#,
-    ));
+    let (code, message) = refused(&wat(r#"(component (import "golem:api/host@0.2.0" (instance)))"#));
     assert_eq!(code, "import-refused");
-    assert!(
-        message.contains("`golem:api/host@0.2.0`") && message.contains("another host's"),
-        "{message}"
-    );
+    assert!(message.contains("`golem:api/host@0.2.0`") && message.contains("another host's"), "{message}");
     let (code, message) = refused(&wat(r#"(component (import "sleep" (func)))"#));
-    assert_eq!(
-        (code, message.contains("`sleep`")),
-        ("import-refused", true),
-        "{message}"
-    );
+    assert_eq!((code, message.contains("`sleep`")), ("import-refused", true), "{message}");
 }
 
 #[test]
 fn an_unknown_version_of_ours_is_told_from_an_unknown_interface() {
-    let (code, message) = refused(&wat(
-        r#"(component (import "relive:workflow/durable@0.7.0" (instance)))"#,
-    ));
+    let (code, message) = refused(&wat(r#"(component (import "relive:workflow/durable@0.7.0" (instance)))"#));
     assert_eq!(code, "unknown-interface-version");
-    assert!(
-        message.contains("durable@0.7.0") && message.contains("version 0.1.0"),
-        "{message}"
-    );
-    let (code, message) = refused(&wat(
-        r#"(component (import "relive:workflow/teleport@0.1.0" (instance)))"#,
-    ));
+    assert!(message.contains("durable@0.7.0") && message.contains("version 0.1.0"), "{message}");
+    let (code, message) = refused(&wat(r#"(component (import "relive:workflow/teleport@0.1.0" (instance)))"#));
     assert_eq!(code, "unknown-interface", "{message}");
-    let (code, _) = refused(&wat(
-        r#"(component (instance $i) (export "relive:workflow/reactor@0.9.0" (instance $i)))"#,
-    ));
+    let (code, _) =
+        refused(&wat(r#"(component (instance $i) (export "relive:workflow/reactor@0.9.0" (instance $i)))"#));
     assert_eq!(code, "unknown-interface-version");
 }
 
@@ -132,11 +104,7 @@ fn wasi_is_for_activities() {
     let workflow = r#"(component (import "wasi:clocks/wall-clock@0.2.0" (instance)) (instance $i)
         (export "relive:workflow/reactor@0.1.0" (instance $i)))"#;
     let (code, message) = refused(&wat(workflow));
-    assert_eq!(
-        (code, message.contains("wasm32-unknown-unknown")),
-        ("import-refused", true),
-        "{message}"
-    );
+    assert_eq!((code, message.contains("wasm32-unknown-unknown")), ("import-refused", true), "{message}");
     let activity = workflow.replace("relive:workflow/reactor", "relive:activity/handler");
     let admitted = sandbox().admit(&wat(&activity)).expect("an activity may");
     assert_eq!(admitted.inspection.kind, ComponentKind::Activity);
@@ -147,32 +115,21 @@ fn wasi_is_for_activities() {
 #[test]
 fn no_workflow_exported() {
     let (code, message) = refused(&wat("(component)"));
-    assert_eq!(
-        (code, message.contains("it exports nothing")),
-        ("no-workflow", true),
-        "{message}"
-    );
-    let (_, message) = refused(&wat(
-        r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#,
-    ));
+    assert_eq!((code, message.contains("it exports nothing")), ("no-workflow", true), "{message}");
+    let (_, message) = refused(&wat(r#"(component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i)))"#));
     assert!(message.contains("`wasi:cli/run@0.2.0`"), "{message}");
 }
 
 #[test]
 fn exports_of_other_types_than_the_contract() {
-    let (code, message) = refused(&wat(
-        r#"(component (instance $i) (export "relive:workflow/reactor@0.1.0" (instance $i)))"#,
-    ));
+    let (code, message) =
+        refused(&wat(r#"(component (instance $i) (export "relive:workflow/reactor@0.1.0" (instance $i)))"#));
     assert_eq!(code, "contract-mismatch", "{message}");
     let text = r#"(component
         (import "relive:workflow/durable@0.1.0" (instance (export "now" (func (result string)))))
         (instance $i) (export "relive:workflow/reactor@0.1.0" (instance $i)))"#;
     let (code, message) = refused(&wat(text));
-    assert_eq!(
-        (code, message.contains("durable")),
-        ("contract-mismatch", true),
-        "{message}"
-    );
+    assert_eq!((code, message.contains("durable")), ("contract-mismatch", true), "{message}");
 }
 
 #[test]
@@ -182,10 +139,7 @@ fn too_large_in_any_direction() {
     let many = |n: usize, item: &str| format!("(component (core module {}))", item.repeat(n));
     let modules = format!("(component {})", "(core module)".repeat(65));
     let deep = format!("{}{}", "(component ".repeat(9), ")".repeat(9));
-    let body = format!(
-        "(component (core module (func {})))",
-        "i32.const 0 drop ".repeat(400_000)
-    );
+    let body = format!("(component (core module (func {})))", "i32.const 0 drop ".repeat(400_000));
     let cases = [
         ("too-large", huge),
         ("too-many-functions", wat(&many(50_001, "(func)"))),
@@ -194,14 +148,8 @@ fn too_large_in_any_direction() {
         ("nested-too-deep", wat(&deep)),
         ("too-many-memories", wat(&many(5, "(memory 1)"))),
         ("too-many-tables", wat(&many(65, "(table 1 funcref)"))),
-        (
-            "table-too-large",
-            wat("(component (core module (table 100001 funcref)))"),
-        ),
-        (
-            "too-many-globals",
-            wat(&many(50_001, "(global i32 (i32.const 0))")),
-        ),
+        ("table-too-large", wat("(component (core module (table 100001 funcref)))")),
+        ("too-many-globals", wat(&many(50_001, "(global i32 (i32.const 0))"))),
     ];
     for (expected, upload) in cases {
         let (code, message) = refused(&upload);
@@ -236,10 +184,7 @@ fn a_declared_count_allocates_nothing() {
     // A type section that claims 4 billion types in a module of a few bytes.
     let upload = b"\0asm\x01\0\0\0\x01\x05\xff\xff\xff\xff\x0f";
     let (code, message) = refused(upload);
-    assert!(
-        ["too-many-items", "invalid", "truncated"].contains(&code),
-        "{code}: {message}"
-    );
+    assert!(["too-many-items", "invalid", "truncated"].contains(&code), "{code}: {message}");
 }
 
 #[test]
@@ -253,21 +198,15 @@ fn why_no_memory_image() {
         ..GuestText::default()
     };
     assert!(reason(table).contains("table.set"));
-    let globals = GuestText {
-        fields: "(global (mut funcref) (ref.null func))",
-        ..GuestText::default()
-    };
+    let globals = GuestText { fields: "(global (mut funcref) (ref.null func))", ..GuestText::default() };
     assert!(reason(globals).contains("mutable global"));
     let segment = GuestText {
         fields: "(data $d \"x\") (func (export \"x\") (memory.init $d (i32.const 0) (i32.const 0) (i32.const 1)))",
         ..GuestText::default()
     };
     assert!(reason(segment).contains("memory.init"));
-    let calls = GuestText {
-        imports: support::NOW,
-        fields: "(func $f (drop (call $now))) (start $f)",
-        ..GuestText::default()
-    };
+    let calls =
+        GuestText { imports: support::NOW, fields: "(func $f (drop (call $now))) (start $f)", ..GuestText::default() };
     let admitted = sandbox().admit(&calls.component());
     // wit-component's shim is filled after the main module was instantiated: such a call traps, others show.
     match admitted {
@@ -279,10 +218,5 @@ fn why_no_memory_image() {
 #[test]
 fn an_error_says_whose_fault_it_is() {
     assert!(AdmissionError::NoMetadata.is_uploads_fault());
-    assert!(
-        !AdmissionError::Load {
-            message: String::new()
-        }
-        .is_uploads_fault()
-    );
+    assert!(!AdmissionError::Load { message: String::new() }.is_uploads_fault());
 }

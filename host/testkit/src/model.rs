@@ -15,9 +15,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Op {
-    Activity { name: String, input: String, cancellation: CancellationType },
+    Activity {
+        name: String,
+        input: String,
+        cancellation: CancellationType,
+    },
     /// An activity with at most this many attempts, `interval_ms` apart, each of at most `timeout_ms`.
-    Try { name: String, input: String, attempts: u32, interval_ms: u64, timeout_ms: u64 },
+    Try {
+        name: String,
+        input: String,
+        attempts: u32,
+        interval_ms: u64,
+        timeout_ms: u64,
+    },
     Timer(u64),
     Message(String),
     Await(usize),
@@ -25,7 +35,11 @@ pub enum Op {
     Cancel(usize),
     Publish(String),
     Log(String),
-    Version { id: String, min: u32, max: u32 },
+    Version {
+        id: String,
+        min: u32,
+        max: u32,
+    },
     Random,
     Uuid,
     Now,
@@ -38,7 +52,9 @@ pub enum Op {
     Stall,
     /// Holds the thread for this many milliseconds.
     Burn(u64),
-    ContinueAsNew { program: Vec<Op> },
+    ContinueAsNew {
+        program: Vec<Op>,
+    },
 }
 
 /// The guest. See the module.
@@ -159,7 +175,9 @@ impl ModelGuest {
                 return Ok(Some(Outcome::Failed(Failure::new(FailureKind::Canceled, "canceled", "asked to"))));
             }
             Op::EndIfCanceled => {}
-            Op::Fail(code) => return Ok(Some(Outcome::Failed(Failure::new(FailureKind::Application, &code, "as told")))),
+            Op::Fail(code) => {
+                return Ok(Some(Outcome::Failed(Failure::new(FailureKind::Application, &code, "as told"))));
+            }
             Op::Trap => return Err(GuestFault::Trap("as told".to_owned())),
             Op::Burn(ms) => {
                 let until = std::time::Instant::now() + std::time::Duration::from_millis(ms);
@@ -180,7 +198,9 @@ impl ModelGuest {
     fn answer(&mut self, op: Op) -> Result<(), GuestFault> {
         let seen = match op {
             Op::Publish(key) => format!("{:?}", self.cursor.publish(&key, &self.next.to_string()).map_err(stopped)?),
-            Op::Log(message) => format!("{:?}", self.cursor.log(LogLevel::Info, &message, Vec::new()).map_err(stopped)?),
+            Op::Log(message) => {
+                format!("{:?}", self.cursor.log(LogLevel::Info, &message, Vec::new()).map_err(stopped)?)
+            }
             Op::Version { id, min, max } => format!("v{}", self.cursor.version(&id, min, max).map_err(stopped)?),
             Op::Random => format!("r{}", self.cursor.random_u64()),
             Op::Uuid => self.cursor.uuid(),

@@ -154,7 +154,9 @@ fn version_answers_hold_for_the_run() {
     let version = |min, max| Op::Version { id: "c".into(), min, max };
     // Recorded live: the newest; a later code that still supports it keeps it, one that does not is blocked.
     let mut world = lived(&[version(1, 2), echo("1"), Op::Await(0), version(1, 2)], &[]);
-    assert!(world.events.iter().any(|e| matches!(&e.body.attributes, Attributes::VersionRecorded(v) if v.version == 2)));
+    assert!(
+        world.events.iter().any(|e| matches!(&e.body.attributes, Attributes::VersionRecorded(v) if v.version == 2))
+    );
     relive_as(&mut world, &[version(1, 5), echo("1"), Op::Await(0)]).expect("2 is still supported");
     let Err(TurnError::Diverged(report)) = relive_as(&mut world, &[version(3, 5), echo("1")]) else { panic!("agrees") };
     assert!(report.history.contains("version 2"), "{report}");
@@ -165,7 +167,8 @@ fn version_answers_hold_for_the_run() {
 
 #[test]
 fn messages_wait_in_their_channel_until_a_promise_takes_them() {
-    let program = [echo("1"), Op::Await(0), Op::Message("a".into()), Op::Await(1), Op::Message("a".into()), Op::Await(2)];
+    let program =
+        [echo("1"), Op::Await(0), Op::Message("a".into()), Op::Await(1), Op::Message("a".into()), Op::Await(2)];
     let mut world = World::begin(&program);
     world.happen(1);
     world.happen(1);
@@ -180,7 +183,8 @@ fn messages_wait_in_their_channel_until_a_promise_takes_them() {
 
 #[test]
 fn misuse_is_a_typed_error_and_the_guest_goes_on() {
-    let program = [Op::Cancel(0), echo("{"), Op::Timer(u64::MAX / 1_000_000), Op::Timer(1), Op::Cancel(2), Op::Cancel(2)];
+    let program =
+        [Op::Cancel(0), echo("{"), Op::Timer(u64::MAX / 1_000_000), Op::Timer(1), Op::Cancel(2), Op::Cancel(2)];
     let mut world = World::begin(&program);
     let memory = String::from_utf8(world.memory()).expect("text");
     for what in ["UnknownPromise(0)", "InvalidJson", "InvalidArgument", "SpentPromise(1)"] {

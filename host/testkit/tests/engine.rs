@@ -33,7 +33,9 @@ async fn host() -> (Arc<MemoryStore>, Embedded) {
 }
 
 async fn blocked(host: &Embedded, id: &str) -> relive_engine::views::ExecutionDetail {
-    let is_blocked = || async { host.engine.show(Embedded::target(id)).await.expect("it is there").execution.status == Status::Blocked };
+    let is_blocked = || async {
+        host.engine.show(Embedded::target(id)).await.expect("it is there").execution.status == Status::Blocked
+    };
     host.until("the execution is blocked", is_blocked).await;
     host.engine.show(Embedded::target(id)).await.expect("it is there")
 }
@@ -71,7 +73,13 @@ async fn parallel_activities_are_all_dispatched_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_attempts_are_retried_and_final_failures_reach_the_guest() {
     let (_, host) = host().await;
-    let retried = |attempts, timeout_ms, name: &str| Op::Try { name: name.into(), input: "1".into(), attempts, interval_ms: 1, timeout_ms };
+    let retried = |attempts, timeout_ms, name: &str| Op::Try {
+        name: name.into(),
+        input: "1".into(),
+        attempts,
+        interval_ms: 1,
+        timeout_ms,
+    };
     host.run("flaky", &[retried(5, 1_000, "flaky"), Op::Await(0)]).await.expect("started");
     host.run("exhausted", &[retried(2, 1_000, "flaky"), Op::Await(0)]).await.expect("started");
     host.run("permanent", &[retried(5, 1_000, "fail"), Op::Await(0)]).await.expect("started");
@@ -94,12 +102,20 @@ async fn timers_fire_in_order_and_never_early() {
     let store = Arc::new(MemoryStore::new());
     let clock = Arc::new(TestClock::default());
     let host = Embedded::start(store.clone(), clock.clone(), 1, EngineConfig::default()).await;
-    let program = [Op::Timer(2_000), Op::Timer(1_000), Op::Timer(5_000), Op::Cancel(2), Op::Await(0), Op::Await(1), Op::Now];
+    let program =
+        [Op::Timer(2_000), Op::Timer(1_000), Op::Timer(5_000), Op::Cancel(2), Op::Await(0), Op::Await(1), Op::Now];
     host.run("w", &program).await.expect("started");
     clock.advance(999_000_000);
     host.engine.poke_timers();
     let fired = || async {
-        host.engine.show(Embedded::target("w")).await.expect("shown").steps.iter().filter(|s| s.state == "completed").count()
+        host.engine
+            .show(Embedded::target("w"))
+            .await
+            .expect("shown")
+            .steps
+            .iter()
+            .filter(|s| s.state == "completed")
+            .count()
     };
     assert_eq!(fired().await, 0);
     clock.advance(1_000_000);
@@ -125,6 +141,7 @@ async fn messages_are_taken_once_and_in_order() {
     let trace = host.ended("w").await.result.expect("a result").to_string();
     assert!(trace.find("m1").expect("m1") < trace.find("m3").expect("m3"));
     assert!(!trace.contains("m2"));
+    host.send("w", "a", "m3", "3").await.expect("a retry whose answer was lost finds its own event");
     let error = host.send("w", "a", "m4", "4").await.expect_err("it has ended");
     assert_eq!(error.code, "closed");
     host.verify().await;
@@ -151,9 +168,13 @@ async fn cancel_reaches_the_guest_once_and_terminate_asks_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cancellation_types_decide_what_becomes_of_an_activity() {
     let (_, host) = host().await;
-    for (id, cancellation) in [("try", CancellationType::Try), ("abandon", CancellationType::Abandon), ("wait", CancellationType::Wait)] {
+    for (id, cancellation) in
+        [("try", CancellationType::Try), ("abandon", CancellationType::Abandon), ("wait", CancellationType::Wait)]
+    {
         let hang = Op::Activity { name: "hang".into(), input: "1".into(), cancellation };
-        host.run(id, &[hang, Op::Timer(1), Op::Await(1), Op::Cancel(0), Op::Timer(5), Op::Await(2)]).await.expect("started");
+        host.run(id, &[hang, Op::Timer(1), Op::Await(1), Op::Cancel(0), Op::Timer(5), Op::Await(2)])
+            .await
+            .expect("started");
         assert_eq!(host.ended(id).await.status, Status::Completed, "{id}");
     }
     host.verify().await;
@@ -168,7 +189,9 @@ async fn continue_as_new_carries_unread_messages() {
     host.send("w", "a", "m1", "1").await.expect("sent");
     host.send("w", "a", "m2", "2").await.expect("sent");
     host.send("w", "go", "m3", "3").await.expect("sent");
-    let ended = || async { host.engine.result(Embedded::target("w"), None).await.expect("a result").status == Status::Completed };
+    let ended = || async {
+        host.engine.result(Embedded::target("w"), None).await.expect("a result").status == Status::Completed
+    };
     host.until("the second run has ended", ended).await;
     let trace = host.ended("w").await.result.expect("a result").to_string();
     assert!(trace.find("m1").expect("m1") < trace.find("m2").expect("m2"), "{trace}");
@@ -253,7 +276,11 @@ async fn a_burning_guest_does_not_delay_others() {
         host.run(&id, &steps(3)).await.expect("started");
         host.ended(&id).await;
     }
-    assert!(started.elapsed() < Duration::from_millis(2_500), "20 quick runs took {:?} beside burners", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_millis(2_500),
+        "20 quick runs took {:?} beside burners",
+        started.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,7 +288,15 @@ async fn cold_guests_relive_when_the_cache_is_small() {
     let store = Arc::new(MemoryStore::new());
     let config = EngineConfig { cache: CacheLimits { memory_bytes: 1, maps: 1_000 }, ..EngineConfig::default() };
     let host = Embedded::start(store.clone(), Arc::new(SystemClock), 1, config).await;
-    let program = [activity("echo", "1"), Op::Await(0), Op::Message("a".into()), Op::Await(1), Op::Random, activity("echo", "2"), Op::Await(2)];
+    let program = [
+        activity("echo", "1"),
+        Op::Await(0),
+        Op::Message("a".into()),
+        Op::Await(1),
+        Op::Random,
+        activity("echo", "2"),
+        Op::Await(2),
+    ];
     for n in 0..10 {
         host.run(&format!("w{n}"), &program).await.expect("started");
     }
@@ -278,11 +313,22 @@ async fn cold_guests_relive_when_the_cache_is_small() {
 async fn a_new_host_goes_on_where_the_last_one_stopped() {
     let store = Arc::new(MemoryStore::new());
     let first = Embedded::start(store.clone(), Arc::new(SystemClock), 1, EngineConfig::default()).await;
-    let waits = |n: u64| vec![activity("echo", "1"), Op::Await(0), Op::Timer(n), Op::Message("a".into()), Op::Await(1), Op::Await(2)];
+    let waits = |n: u64| {
+        vec![activity("echo", "1"), Op::Await(0), Op::Timer(n), Op::Message("a".into()), Op::Await(1), Op::Await(2)]
+    };
     for n in 0..20 {
         first.run(&format!("w{n}"), &waits(300 + n)).await.expect("started");
     }
-    first.run("hangs", &[Op::Try { name: "hang".into(), input: "1".into(), attempts: 1, interval_ms: 1, timeout_ms: 60_000 }, Op::Await(0)]).await.expect("started");
+    first
+        .run(
+            "hangs",
+            &[
+                Op::Try { name: "hang".into(), input: "1".into(), attempts: 1, interval_ms: 1, timeout_ms: 60_000 },
+                Op::Await(0),
+            ],
+        )
+        .await
+        .expect("started");
     first.engine.shutdown().await;
     assert_eq!(first.run("late", &[]).await.expect_err("it is down").code, "shutting-down");
     let second = Embedded::start(store.clone(), Arc::new(SystemClock), 2, EngineConfig::default()).await;
@@ -295,6 +341,7 @@ async fn a_new_host_goes_on_where_the_last_one_stopped() {
     let lost = second.ended("hangs").await.result.expect("a result").to_string();
     assert!(lost.contains("attempt-lost"), "{lost}");
     second.verify().await;
-    let row = store.find(&Namespace::default(), &Embedded::target("w0").workflow_id, None).expect("readable").expect("there");
+    let row =
+        store.find(&Namespace::default(), &Embedded::target("w0").workflow_id, None).expect("readable").expect("there");
     assert_eq!(row.epoch, 2);
 }

@@ -115,9 +115,8 @@ async fn a_turn_of_committed_events_is_renumbered_and_stands() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_gets_in_between_is_the_end() {
-    let end = |row: &ExecutionRow| {
-        Some(outside(row, ExecutionTerminated { reason: "elsewhere".into() }, Status::Terminated))
-    };
+    let end =
+        |row: &ExecutionRow| Some(outside(row, ExecutionTerminated { reason: "elsewhere".into() }, Status::Terminated));
     let (store, host) = host(|n| (n == 5).then_some(Fault::Interloper), end).await;
     host.run("w", &steps(20)).await.expect("started");
     let ended = || async {

@@ -26,10 +26,7 @@ struct Charge {
 #[activity]
 fn reserve(task: &Task, input: Reserve) -> Result<String, ActivityFailure> {
     if input.quantity == 0 {
-        return Err(ActivityFailure::fatal(
-            "nothing-to-reserve",
-            "the quantity is 0",
-        ));
+        return Err(ActivityFailure::fatal("nothing-to-reserve", "the quantity is 0"));
     }
     once(task)?;
     Ok(format!("reservation-{}-{}", input.sku, step(task)))
@@ -86,14 +83,9 @@ fn once(task: &Task) -> Result<(), ActivityFailure> {
         Err(error) => return Err(error.into()),
     };
     let key = task.idempotency_key.as_bytes();
-    let written = ledger
-        .split(|byte| *byte == b'\n')
-        .any(|line| line.split(|byte| *byte == b' ').next() == Some(key));
+    let written = ledger.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').next() == Some(key));
     if !written {
-        append(
-            LEDGER,
-            format!("{} {} {}\n", task.idempotency_key, task.attempt, task.name).as_bytes(),
-        )?;
+        append(LEDGER, format!("{} {} {}\n", task.idempotency_key, task.attempt, task.name).as_bytes())?;
     }
     Ok(())
 }

@@ -50,7 +50,8 @@ impl Engine {
         self.blocking(move |engine| {
             let row = engine.find(&target)?;
             let events = engine.decoded(&row)?;
-            let steps = steps(&events);
+            let mut steps = steps(&events);
+            engine.overlay(row.key, &mut steps);
             let report = events.iter().rev().find_map(|e| match &e.body.attributes {
                 Attributes::ExecutionBlocked(b) => Some(b.report.clone()),
                 _ => None,
@@ -145,6 +146,15 @@ impl Engine {
             relived_events: stats.relived_events.load(Ordering::Relaxed),
             relive_micros: stats.relive_nanos.load(Ordering::Relaxed) / 1_000,
             recovered: stats.recovered.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What history does not show yet: attempts that failed and are followed by another.
+    fn overlay(&self, run: RunKey, steps: &mut [StepView]) {
+        for step in steps.iter_mut().filter(|s| s.state == "pending") {
+            if let Some(retrying) = self.context.attempts.of(run, step.command_no) {
+                (step.attempts, step.failure) = (retrying.attempt, Some(retrying.last_failure));
+            }
         }
     }
 

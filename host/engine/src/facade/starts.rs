@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use relive_core::{
     Error, ErrorKind, ExecutionKey, Json, WorkflowId,
-    event::{EventBody, ExecutionStarted, SignalReceived},
+    event::{Attributes, EventBody, ExecutionStarted, SignalReceived},
     ids::check_id,
     ports::{ExecutionRow, NewExecution},
 };
@@ -86,12 +86,22 @@ impl Engine {
         self.check_size(&request.input)?;
         let invalid = |e: relive_core::ids::NameError| Error::new(ErrorKind::Validation, "invalid-name", e.to_string());
         check_id(&request.channel, "channel").map_err(invalid)?;
+        let given = request.message_id.is_some();
         let message_id = request.message_id.unwrap_or_else(ids::random);
         check_id(&message_id, "message id").map_err(invalid)?;
         let target = request.target;
         let channel: Arc<str> = request.channel.into();
         let sent_to = channel.clone();
-        let row = self.blocking(move |engine| engine.find_reader(&target, &sent_to)).await?;
+        let known = given.then(|| message_id.clone());
+        let find = move |engine: &Self| match engine.find_reader(&target, &sent_to) {
+            Err(error) if error.code == "closed" => match known {
+                // The retry of a message whose answer was lost: the run took it and has ended since.
+                Some(id) if engine.has_received(&target, &id)? => Ok(None),
+                _ => Err(error),
+            },
+            found => found.map(Some),
+        };
+        let Some(row) = self.blocking(find).await? else { return Ok(message_id) };
         let signal = SignalReceived { channel, message_id: message_id.as_str().into(), payload: request.input };
         let (reply, answer) = oneshot::channel();
         let incoming = Incoming { reply: Some(reply), ..Incoming::new(EventBody::new(None, signal)) };
@@ -108,6 +118,14 @@ impl Engine {
             declared.check(&row.workflow, channel).map_err(|e| e.at(&row.execution))?;
         }
         Ok(row)
+    }
+
+    /// Whether a run's history holds the message.
+    fn has_received(&self, target: &Target, message_id: &str) -> Result<bool, Error> {
+        let events = self.decoded(&self.find(target)?)?;
+        Ok(events
+            .iter()
+            .any(|e| matches!(&e.body.attributes, Attributes::SignalReceived(s) if &*s.message_id == message_id)))
     }
 
     fn check_size(&self, input: &Json) -> Result<(), Error> {

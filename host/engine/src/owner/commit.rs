@@ -103,6 +103,7 @@ impl Owner {
         for no in effects.resolved {
             self.tasks.remove(&no);
             self.riding_tasks.remove(&no);
+            context.attempts.forget(self.run, no);
         }
         for timer in &effects.timers {
             self.timers.insert(timer.command_no);
@@ -114,6 +115,7 @@ impl Owner {
             self.launch(context, no);
         }
         for (no, cancellation) in effects.abandoned {
+            context.attempts.forget(self.run, no);
             match cancellation {
                 CancellationType::Wait => self.cancel_task(context, no),
                 CancellationType::Try => self.tasks.remove(&no).into_iter().for_each(|t| t.abort()),
@@ -262,12 +264,12 @@ impl Owner {
     }
 
     pub(super) fn store_error(&self, error: &StoreError) -> Error {
-        let (code, hint) = match error.kind {
-            StoreErrorKind::NoSpace => ("no-space", "free some space and try again"),
-            StoreErrorKind::ReadOnly => ("read-only", "make the data directory writable and try again"),
-            _ => ("store-unavailable", "try again"),
+        let code = match error.kind {
+            StoreErrorKind::NoSpace => "no-space",
+            StoreErrorKind::ReadOnly => "read-only",
+            _ => "store-unavailable",
         };
-        self.error(ErrorKind::EventStore, code, format!("the store cannot take it: {error}; {hint}"))
+        self.error(ErrorKind::EventStore, code, format!("the store cannot take it: {error}"))
     }
 
     /// The store has trouble: waits a while, and keeps what must not be lost.

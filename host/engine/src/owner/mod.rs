@@ -186,7 +186,8 @@ impl Owner {
             let (Control::Terminate { reply, .. } | Control::Unblock { reply, .. }) = control;
             let _ = reply.send(Err(error.clone()));
         }
-        for task in std::mem::take(&mut self.tasks).into_values() {
+        for (no, task) in std::mem::take(&mut self.tasks) {
+            context.attempts.forget(self.run, no);
             task.abort();
         }
         self.life = None;

@@ -15,6 +15,7 @@ use relive_core::{
 use super::{Owner, draft::Launch};
 use crate::{
     abort,
+    attempts::Retrying,
     context::Context,
     dispatch::Attempt,
     message::{AttemptError, Incoming},
@@ -195,8 +196,11 @@ impl Owner {
         let event = TaskRetryScheduled { attempt: task.row.attempt, failure: failure.clone(), next_at: at };
         task.row.attempt += 1;
         task.row.due_at = at;
-        task.last_failure = Some(failure);
+        task.last_failure = Some(failure.clone());
+        let attempt = task.row.attempt;
         self.riding_tasks.insert(no, task.row.clone());
+        tracing::info!(run = self.run.0, step = no, attempt, %failure, "attempt failed; another follows");
+        context.attempts.failed(self.run, no, Retrying { attempt, last_failure: failure });
         self.riding.push(EventBody { is_retry: true, ..EventBody::new(Some(no), event) });
         self.launch(context, no);
     }
