@@ -34,6 +34,16 @@ fail() {
 
 # Installs a cargo tool if it is missing. Unoptimised: the tools run for seconds and would build for minutes.
 # $1 what cargo calls it (`nextest`), $2 its crate, $3 its version, the rest options of `cargo install`.
+# A program of the distribution that tests need: installed by root, asked for otherwise.
+need_package() {
+    local program=$1 package=$2
+    if ! command -v "$program" >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        step "installing $package"
+        apt-get update -qq && apt-get install -y --no-install-recommends "$package" >&2 || true
+    fi
+    command -v "$program" >/dev/null || fail "$program is missing" "Type: sudo apt-get install -y $package"
+}
+
 need_cargo_tool() {
     local name=$1 crate=$2 version=$3
     shift 3

@@ -58,7 +58,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn expect(&mut self, byte: u8) -> Result<(), JsonError> {
+    fn byte(&mut self, byte: u8) -> Result<(), JsonError> {
         if self.peek() != Some(byte) {
             return Err(self.error(format!("expected {:?}", char::from(byte))));
         }
@@ -106,7 +106,7 @@ impl<'a> Parser<'a> {
             if self.peek() == Some(b',') {
                 self.at += 1;
             } else {
-                self.expect(b']')?;
+                self.byte(b']')?;
                 return Ok(Node::Array(items));
             }
         }
@@ -125,7 +125,7 @@ impl<'a> Parser<'a> {
             let start = self.at;
             let key = self.string()?;
             self.space();
-            self.expect(b':')?;
+            self.byte(b':')?;
             self.space();
             let value = self.value(depth + 1)?;
             if members.contains_key(&key) {
@@ -136,7 +136,7 @@ impl<'a> Parser<'a> {
             if self.peek() == Some(b',') {
                 self.at += 1;
             } else {
-                self.expect(b'}')?;
+                self.byte(b'}')?;
                 return Ok(Node::Object(members));
             }
         }
@@ -181,7 +181,7 @@ impl<'a> Parser<'a> {
     }
 
     fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
-        self.expect(b'"')?;
+        self.byte(b'"')?;
         let start = self.at;
         loop {
             match self.peek() {
