@@ -1,8 +1,11 @@
 //! Group commit: one thread that appends whatever has queued up while the last commit was under way.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use relive_core::ports::AppendItem;
 
 use crate::{abort, context::Context, message::Message};
@@ -10,10 +13,18 @@ use crate::{abort, context::Context, message::Message};
 /// Items of one commit: enough to amortise the sync, few enough to keep its latency.
 const MAX_BATCH: usize = 512;
 
-/// Appends until all senders are gone. Each item's answer goes to its owner, with the item.
+/// How often an idle committer looks whether the engine has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Appends until the engine has ended. Each item's answer goes to its owner, with the item.
 pub(crate) fn run(context: &Arc<Context>, items: &Receiver<AppendItem>) {
     let mut batch = Vec::with_capacity(MAX_BATCH);
-    while let Ok(first) = items.recv() {
+    loop {
+        let first = match items.recv_timeout(LOOK_EVERY) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) if !context.closed.load(Ordering::Acquire) => continue,
+            Err(_) => return,
+        };
         batch.push(first);
         batch.extend(items.try_iter().take(MAX_BATCH - 1));
         abort::point("before-commit");

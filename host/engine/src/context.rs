@@ -55,5 +55,7 @@ pub(crate) struct Context {
     pub stats: Stats,
     /// No new requests; what is running may end.
     pub stopping: AtomicBool,
+    /// Nothing will be decided any more: the committer may end.
+    pub closed: AtomicBool,
     pub started: Instant,
 }

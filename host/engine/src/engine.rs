@@ -83,6 +83,7 @@ impl Engine {
             workflows: Workflows::default(),
             stats: Stats::default(),
             stopping: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             started: Instant::now(),
             config,
         });
@@ -139,7 +140,15 @@ impl Engine {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let threads = self.threads.clone();
-        let _ = tokio::task::spawn_blocking(move || threads.pool.stop()).await;
+        let context = context.clone();
+        let join = move || {
+            threads.pool.stop();
+            context.closed.store(true, Ordering::Release);
+            for thread in std::mem::take(&mut *threads.others.lock()) {
+                let _ = thread.join();
+            }
+        };
+        let _ = tokio::task::spawn_blocking(join).await;
     }
 
     /// Whether nothing is in flight and no turn runs.
