@@ -51,7 +51,7 @@ pub struct RunLimits {
     pub memory_bytes: u64,
     /// Table elements of the guest.
     pub table_elements: u32,
-    /// Fuel between two points where the guest waits.
+    /// Fuel between two points where the guest waits: about two seconds of computing.
     pub turn_fuel: u64,
 }
 
@@ -64,7 +64,7 @@ impl Default for RunLimits {
             pending_promises: 2_000,
             memory_bytes: 64 << 20,
             table_elements: 100_000,
-            turn_fuel: 10_000_000_000,
+            turn_fuel: 2_000_000_000,
         }
     }
 }

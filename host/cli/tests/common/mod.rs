@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 pub const BASE: &str = "/v1/namespaces/default";
 /// How long a condition may take to come true on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// The binary under test.
 #[must_use]
