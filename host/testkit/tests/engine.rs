@@ -265,6 +265,28 @@ async fn a_guest_that_takes_the_host_down_is_quarantined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn crashes_count_in_a_row_and_nothing_overtakes_the_turn_that_is_suspected() {
+    let store = Arc::new(MemoryStore::new());
+    let first = Embedded::start(store.clone(), Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    let program = [Op::Message("a".into()), Op::Await(0), Op::Message("a".into()), Op::Await(1)];
+    first.run("w", &program).await.expect("started");
+    first.engine.shutdown().await;
+    let target = Embedded::target("w");
+    let row = || store.find(&target.namespace, &target.workflow_id, None).expect("readable").expect("there");
+    for _ in 0..2 {
+        store.count_crash(&[row().key], row().started_at).expect("counted");
+    }
+    let second = Embedded::start(store.clone(), Arc::new(SystemClock), 2, EngineConfig::default()).await;
+    second.send("w", "a", "m1", "1").await.expect("sent");
+    // The message is committed first, the turn that took it is another commit, and takes the suspicion away.
+    second.until("the turn is committed", || async { row().crashes == 0 }).await;
+    assert_eq!(row().applied_through, row().last_inbound_id);
+    second.send("w", "a", "m2", "2").await.expect("sent");
+    assert_eq!(second.ended("w").await.status, Status::Completed);
+    second.verify().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_burning_guest_does_not_delay_others() {
     let (_, host) = host().await;
     for n in 0..6 {

@@ -123,6 +123,14 @@ impl Draft {
         Ok(HistoryEvent { event_id, timestamp, event_version: version, body, hash })
     }
 
+    /// A turn of this guest ended and the host is still there: crashes are counted in a row.
+    pub fn survived(&mut self) {
+        if self.row.crashes > 0 {
+            self.row.crashes = 0;
+            self.item.row.reset_crashes = true;
+        }
+    }
+
     /// Pushes what a turn left.
     pub fn push_output(&mut self, output: TurnOutput) -> Result<(), CodecError> {
         for body in output.commands {

@@ -137,8 +137,7 @@ impl Owner {
                         draft.push(EventBody::new(None, ExecutionUnblocked { reason }), Timestamp(0))?;
                         draft.row.status = Status::Running;
                         draft.row.blocked = None;
-                        draft.row.crashes = 0;
-                        draft.item.row.reset_crashes = true;
+                        draft.survived();
                         self.tries = 0;
                         self.life = None;
                     }
@@ -201,7 +200,9 @@ impl Owner {
                 return Ok(());
             }
         }
-        if self.slow {
+        // Under suspicion, an event is committed before the guest sees it: the turn that may take the host down is then
+        // the next one also after a crash, and nothing can overtake it.
+        if self.slow || draft.row.crashes > 0 {
             return self.fill_plain(draft);
         }
         for _ in 0..MAX_INBOUND_PER_ITEM {
@@ -229,6 +230,7 @@ impl Owner {
             self.slow = true;
         }
         draft.push_output(output).map_err(TurnFailure::Codec)?;
+        draft.survived();
         draft.row.applied_through = event.event_id;
         draft.row.command_count = life.guest().cursor().issued();
         self.tries = 0;
