@@ -79,12 +79,14 @@ impl Registry {
         }
     }
 
-    /// Lets go of a cell that has nothing in its mailbox.
+    /// Lets go of a cell that has nothing in its mailbox and whose owner is idle. Both are asked here, where nothing
+    /// can be posted meanwhile: a message that came after the caller looked may have put an item in flight since.
     pub fn release(&self, run: RunKey) {
         let mut shard = self.shard(run).lock();
         let idle = shard.get(&run).is_some_and(|cell| {
             let mailbox = cell.mailbox.lock();
-            mailbox.queue.is_empty() && !mailbox.scheduled
+            let settled = mailbox.queue.is_empty() && !mailbox.scheduled;
+            settled && cell.owner.try_lock().is_some_and(|owner| owner.is_idle())
         });
         if idle {
             shard.remove(&run);
@@ -102,5 +104,29 @@ impl Registry {
     /// All runs that have a cell now.
     pub fn runs(&self) -> Vec<RunKey> {
         self.shards.iter().flat_map(|s| s.lock().keys().copied().collect::<Vec<_>>()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_in_use_is_kept() {
+        let (ready, _rest) = crossbeam_channel::unbounded();
+        let registry = Registry::new(ready);
+        let run = RunKey(1);
+        registry.post(run, Message::Wake);
+        registry.release(run);
+        assert!(registry.contains(run), "its mailbox holds a message");
+        let cell = registry.shard(run).lock()[&run].clone();
+        cell.take();
+        cell.take();
+        let owner = cell.owner.lock();
+        registry.release(run);
+        assert!(registry.contains(run), "somebody works on it");
+        drop(owner);
+        registry.release(run);
+        assert!(!registry.contains(run));
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use relive_core::{
-    Namespace, RunId, RunKey, Timestamp, WorkflowId,
-    codec::StoredEvent,
+    Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    codec::{Codec, CodecId, StoredEvent},
     cursor::LogLine,
+    event::{Attributes, EventBody, SignalReceived},
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
-        StoreErrorKind, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, RowChange, Status,
+        StoreError, StoreErrorKind, TaskRow, TimerRow,
     },
 };
 
@@ -119,4 +120,45 @@ impl HistoryStore for FaultyStore {
     fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
         self.inner.logs(run, after, limit)
     }
+}
+
+/// An item of an outside writer: one event on top of the row.
+///
+/// # Panics
+/// If the event cannot be encoded.
+pub fn outside(row: &ExecutionRow, attributes: impl Into<Attributes>, status: Status) -> AppendItem {
+    let body = EventBody::new(None, attributes);
+    let mut bytes = Vec::new();
+    CodecId::Json.encode(&body, &mut bytes).expect("encodes");
+    let inbound = body.event_type().is_inbound();
+    let change = RowChange {
+        status,
+        blocked: None,
+        last_inbound_id: if inbound { row.last_event_id + 1 } else { row.last_inbound_id },
+        applied_through: row.applied_through,
+        command_count: row.command_count,
+        reset_crashes: false,
+    };
+    let mut item = AppendItem::new(row.key, row.last_event_id, None, change);
+    item.inbound_keys = if inbound { body.inbound_key().into_iter().collect() } else { Vec::new() };
+    let mut event = StoredEvent {
+        event_id: row.last_event_id + 1,
+        timestamp: row.last_timestamp.max(Timestamp(1)),
+        event_type: body.event_type().code(),
+        codec: 1,
+        event_version: 1,
+        bytes: bytes.into(),
+        hash: [0; 32],
+    };
+    event.hash = event.expected_hash(&row.last_hash);
+    item.events.push(event);
+    item
+}
+
+/// An outside writer's message on channel `a`.
+#[must_use]
+pub fn signal(row: &ExecutionRow) -> Option<AppendItem> {
+    let id = format!("outside-{}", row.last_event_id);
+    let received = SignalReceived { channel: "a".into(), message_id: id.into(), payload: Json::null() };
+    Some(outside(row, received, row.status))
 }

@@ -4,17 +4,15 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Json, Timestamp,
-    codec::{Codec, CodecId, StoredEvent},
-    event::{Attributes, EventBody, ExecutionTerminated, SignalReceived},
-    ports::{AppendItem, ExecutionRow, HistoryStore, RowChange, Status},
+    event::ExecutionTerminated,
+    ports::{AppendItem, ExecutionRow, HistoryStore, Status},
 };
 use relive_engine::EngineConfig;
 use relive_store::MemoryStore;
 use relive_testkit::{
     clock::SystemClock,
     embedded::Embedded,
-    faulty::{Fault, FaultyStore},
+    faulty::{Fault, FaultyStore, outside, signal},
     model::Op,
 };
 
@@ -24,42 +22,6 @@ fn activity(input: &str) -> Op {
 
 fn steps(n: usize) -> Vec<Op> {
     (0..n).flat_map(|i| [activity(&i.to_string()), Op::Await(i)]).collect()
-}
-
-/// An item of an outside writer: one event on top of the row.
-fn outside(row: &ExecutionRow, attributes: impl Into<Attributes>, status: Status) -> AppendItem {
-    let body = EventBody::new(None, attributes);
-    let mut bytes = Vec::new();
-    CodecId::Json.encode(&body, &mut bytes).expect("encodes");
-    let inbound = body.event_type().is_inbound();
-    let change = RowChange {
-        status,
-        blocked: None,
-        last_inbound_id: if inbound { row.last_event_id + 1 } else { row.last_inbound_id },
-        applied_through: row.applied_through,
-        command_count: row.command_count,
-        reset_crashes: false,
-    };
-    let mut item = AppendItem::new(row.key, row.last_event_id, None, change);
-    item.inbound_keys = if inbound { body.inbound_key().into_iter().collect() } else { Vec::new() };
-    let mut event = StoredEvent {
-        event_id: row.last_event_id + 1,
-        timestamp: row.last_timestamp.max(Timestamp(1)),
-        event_type: body.event_type().code(),
-        codec: 1,
-        event_version: 1,
-        bytes: bytes.into(),
-        hash: [0; 32],
-    };
-    event.hash = event.expected_hash(&row.last_hash);
-    item.events.push(event);
-    item
-}
-
-fn signal(row: &ExecutionRow) -> Option<AppendItem> {
-    let id = format!("outside-{}", row.last_event_id);
-    let received = SignalReceived { channel: "a".into(), message_id: id.into(), payload: Json::null() };
-    Some(outside(row, received, row.status))
 }
 
 async fn host(

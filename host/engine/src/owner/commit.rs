@@ -1,7 +1,11 @@
 //! The store's answer to the item in flight: effects after a commit, a rebase after a conflict, patience when the
 //! store cannot.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use relive_core::{
     Error, ErrorKind,
@@ -41,7 +45,7 @@ impl Owner {
         match result {
             Ok(_) => self.committed(context, item, flight),
             Err(AppendError::Conflict { tail, .. }) => self.conflict(context, item, flight, &tail),
-            Err(AppendError::Duplicate(key)) => self.duplicate(&key, flight),
+            Err(AppendError::Duplicate(key)) => self.duplicate(context, item, &key, flight),
             Err(AppendError::AlreadyStarted(run)) => {
                 let message =
                     format!("the workflow id is taken by the open run {run}; choose another id, or wait for that run");
@@ -134,8 +138,7 @@ impl Owner {
 
     /// Somebody appended in between.
     fn conflict(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight, tail: &[StoredEvent]) {
-        let own = item.events.len() <= tail.len() && item.events.iter().zip(tail).all(|(a, b)| a.hash == b.hash);
-        if own && !item.events.is_empty() {
+        if holds(tail, &item) {
             // A retry after a lost reply finds its own events; what others appended after them is still to be applied.
             let later = tail[item.events.len()..].to_vec();
             self.committed(context, item, flight);
@@ -149,9 +152,11 @@ impl Owner {
             return self.take_back_flight(flight, Some(&error), true);
         }
         if rebase && let Some(row) = self.row.clone() {
+            self.forget_known(tail);
             return self.renumber(context, item, flight, &row, tail);
         }
         self.take_back_flight(flight, None, true);
+        self.forget_known(tail);
     }
 
     /// The turn stands, only its numbers change: the tail holds inbound events that come after it for the guest.
@@ -219,15 +224,39 @@ impl Owner {
         }
     }
 
-    /// One of the messages was recorded before: it is a success, and the others are tried without it.
-    fn duplicate(&mut self, key: &str, flight: Flight) {
-        let Flight { taken, .. } = &flight;
-        let known = taken.iter().any(|i| i.body.inbound_key().as_deref() == Some(key));
+    /// One of the messages was recorded before: with the whole item, whose reply was lost, or by an earlier request.
+    /// That one is a success, and the others are tried without it.
+    fn duplicate(&mut self, context: &Arc<Context>, item: AppendItem, key: &str, flight: Flight) {
+        let known = flight.taken.iter().any(|i| i.body.inbound_key().as_deref() == Some(key));
         debug_assert!(known, "a duplicate is one of the item's own keys");
-        self.take_back_flight(flight, None, false);
-        let mut rest = std::collections::VecDeque::with_capacity(self.queue.len());
+        match context.store.read_from(self.run, item.expected + 1, usize::MAX) {
+            Ok(tail) if holds(&tail, &item) => self.conflict(context, item, flight, &tail),
+            Ok(tail) => {
+                self.take_back_flight(flight, None, false);
+                self.forget_known(&tail);
+                self.forget(|k| k == key);
+            }
+            Err(error) => {
+                self.take_back_flight(flight, Some(&self.store_error(&error)), true);
+                self.store_trouble(context, &error);
+            }
+        }
+    }
+
+    /// What waits and stands in the tail was committed, and its reply lost.
+    fn forget_known(&mut self, tail: &[StoredEvent]) {
+        let keys: BTreeSet<String> =
+            tail.iter().filter(|e| is_inbound(e)).filter_map(|e| e.decode().ok()?.body.inbound_key()).collect();
+        if !keys.is_empty() {
+            self.forget(|key| keys.contains(key));
+        }
+    }
+
+    /// Answers what waits and is recorded already.
+    fn forget(&mut self, recorded: impl Fn(&str) -> bool) {
+        let mut rest = VecDeque::with_capacity(self.queue.len());
         for incoming in self.queue.drain(..) {
-            if incoming.body.inbound_key().as_deref() == Some(key) {
+            if incoming.body.inbound_key().is_some_and(|key| recorded(&key)) {
                 incoming.answer(Ok(()));
             } else {
                 rest.push_back(incoming);
@@ -280,6 +309,12 @@ impl Owner {
             context.dispatcher.later(self.run, STORE_PAUSE, Message::Retry);
         }
     }
+}
+
+/// Whether the tail begins with the item's own events.
+fn holds(tail: &[StoredEvent], item: &AppendItem) -> bool {
+    let own = item.events.iter().zip(tail).all(|(a, b)| a.hash == b.hash);
+    own && !item.events.is_empty() && item.events.len() <= tail.len()
 }
 
 fn is_inbound(event: &StoredEvent) -> bool {

@@ -96,8 +96,10 @@ impl Owner {
         let Some(row) = &self.row else { return Ok(()) };
         let started = Instant::now();
         let (applied_through, commands) = (row.applied_through, row.command_count);
-        let stored = read_history(&*context.store, self.run)
+        let mut stored = read_history(&*context.store, self.run)
             .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?;
+        // What others appended since the row was read comes as the tail of the next append's conflict.
+        stored.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
         let events = decode_all(&stored).map_err(|violation| TurnError::Unusable(violation.to_string()))?;
         let Some(start) = events.first() else {
             return Err(TurnError::Unusable("it is empty".to_owned()));

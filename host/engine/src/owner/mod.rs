@@ -103,10 +103,11 @@ impl Owner {
 
     /// Takes messages and does what follows from them.
     pub fn handle(&mut self, context: &Arc<Context>, thread: Thread, messages: VecDeque<Message>) {
-        if self.gone {
-            *self = Self::new(self.run);
-        }
         for message in messages {
+            // What was in memory went with the end, or with a start that failed; this message may know better.
+            if self.gone {
+                *self = Self::new(self.run);
+            }
             self.take(context, message);
         }
         self.advance(context, thread);

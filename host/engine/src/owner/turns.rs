@@ -110,8 +110,9 @@ impl Owner {
             );
             self.block(draft, BlockReason::Quarantined, report)?;
         }
-        let plain = draft.row.status == Status::Blocked || std::mem::take(&mut self.plain_next);
-        if plain {
+        // With nothing to commit alone, what is committed already gets its turn: nobody else would wake it.
+        let plain_next = std::mem::take(&mut self.plain_next) && !self.queue.is_empty();
+        if plain_next || draft.row.status == Status::Blocked {
             return self.fill_plain(draft);
         }
         let _mark = context.marks.enter(thread.slot, self.run);

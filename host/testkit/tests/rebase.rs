@@ -1,0 +1,118 @@
+//! Property tests of conflicts and rebases: random programs in the engine, over a store that at random loses replies,
+//! lets other writers in between and has transient trouble, while messages come from clients. Everything ends, once,
+//! and every prefix of every history replays to what was recorded (I5).
+
+mod common;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+use relive_core::ports::{HistoryStore, Status};
+use relive_engine::EngineConfig;
+use relive_store::MemoryStore;
+use relive_testkit::{
+    clock::SystemClock,
+    embedded::Embedded,
+    faulty::{Fault, FaultyStore, signal},
+    model::Op,
+};
+
+/// Programs that end by themselves, once each promise for a message has one.
+fn program() -> impl Strategy<Value = Vec<Op>> {
+    common::program().prop_map(|ops| {
+        let shorter = |op| match op {
+            Op::Timer(ms) => Op::Timer(ms % 4),
+            other => other,
+        };
+        ops.into_iter().map(shorter).collect()
+    })
+}
+
+fn faults() -> impl Strategy<Value = Vec<Option<Fault>>> {
+    let fault = prop_oneof![4 => Just(None), 3 => Just(Some(Fault::Interloper)), 2 => Just(Some(Fault::Twice))];
+    // Trouble that passes makes an execution wait for half a second.
+    (prop::collection::vec(fault, 1..24), prop::option::weighted(0.3, 0usize..24)).prop_map(|(mut plan, transient)| {
+        let length = plan.len();
+        if let Some(at) = transient {
+            plan[at % length] = Some(Fault::Transient);
+        }
+        plan
+    })
+}
+
+/// Items that may meet a fault: a writer who always loses would never come to an end.
+const FAULTY: usize = 48;
+
+/// Asks until it is acknowledged: trouble that passes is the client's to repeat.
+async fn acknowledged<F: Future<Output = Result<(), relive_core::Error>>>(ask: impl Fn() -> F) {
+    while let Err(error) = ask().await {
+        match &*error.code {
+            "closed" | "already-started" => return,
+            "store-unavailable" | "try-again" => {}
+            _ => panic!("{error}"),
+        }
+    }
+}
+
+/// Runs `program` over a store with `plan`, and gives what the store did and how many events the history has.
+async fn run(program: &[Op], plan: Vec<Option<Fault>>) -> (Vec<Fault>, u64) {
+    let memory = Arc::new(MemoryStore::new());
+    let nth = move |n: u64| {
+        let n = n as usize;
+        let fault = if n < FAULTY { plan[n % plan.len()] } else { None };
+        if n >= plan.len() { fault.filter(|f| *f != Fault::Transient) } else { fault }
+    };
+    let faulty = Arc::new(FaultyStore::new(memory.clone(), nth, signal));
+    let store: Arc<dyn HistoryStore> = faulty.clone();
+    let host = Embedded::with(store.clone(), memory, Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    acknowledged(|| host.run("w", program)).await;
+    let mut wanted: BTreeMap<&str, usize> = BTreeMap::new();
+    for op in program {
+        if let Op::Message(channel) = op {
+            *wanted.entry(channel).or_default() += 1;
+        }
+    }
+    for (channel, messages) in wanted {
+        for n in 0..messages {
+            let id = format!("{channel}-{n}");
+            acknowledged(|| host.send("w", channel, &id, "1")).await;
+        }
+    }
+    let running = || async { host.engine.result(Embedded::target("w"), None).await.expect("a result").status };
+    host.until("it ends", || async { running().await != Status::Running }).await;
+    let detail = host.engine.show(Embedded::target("w")).await.expect("a detail");
+    assert_eq!(detail.execution.status, Status::Completed, "{detail:?}");
+    host.verify().await;
+    assert!(host.sink.attempts().values().all(|n| *n == 1), "an activity was dispatched twice");
+    let target = Embedded::target("w");
+    let row = store.find(&target.namespace, &target.workflow_id, None).expect("readable").expect("there");
+    for to in 1..=row.last_event_id {
+        let report = host.engine.replay(Embedded::target("w"), None, Some(to)).await.expect("a report");
+        assert!(report.agrees, "cut off after {to} of {}: {report:?}", row.last_event_id);
+    }
+    host.engine.shutdown().await;
+    (faulty.hit(), row.last_event_id)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_gets_in_between_everything_ends_once(program in program(), plan in faults()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        runtime.block_on(run(&program, plan));
+    }
+}
+
+/// The property is not empty: this much happens to one program.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_gets_in_between_is_something() {
+    let echo = |n: usize| Op::Activity { name: "echo".into(), input: n.to_string(), cancellation: Default::default() };
+    let mut program: Vec<Op> = (0..8).flat_map(|n| [echo(n), Op::Await(n)]).collect();
+    program.extend([Op::Message("a".into()), Op::Await(8)]);
+    let plan = [None, Some(Fault::Interloper), Some(Fault::Twice), None, Some(Fault::Transient)];
+    let (hit, _) = run(&program, plan.to_vec()).await;
+    for fault in plan.into_iter().flatten() {
+        assert!(hit.contains(&fault), "{fault:?} is missing: {hit:?}");
+    }
+}
