@@ -67,6 +67,11 @@ CREATE TABLE executions (
     correlation_id  TEXT
 ) STRICT;
 
+CREATE TABLE images (
+    key   INTEGER PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE inbound_keys (
     run INTEGER NOT NULL,
     key TEXT NOT NULL,

@@ -116,6 +116,7 @@ impl Host {
         let registry = registry.build();
         let parts = EngineParts {
             store: store.clone() as Arc<dyn HistoryStore>,
+            images: store.clone(),
             guests: Arc::new(SandboxGuests::new(sandbox.clone(), catalog.clone())),
             catalog,
             activities: Arc::new(registry.clone()),

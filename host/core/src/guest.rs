@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{cursor::Cursor, failure::Failure, json::Json};
+use crate::{cursor::Cursor, failure::Failure, image::GuestStamp, json::Json};
 
 /// What the guest is handed.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,6 +72,30 @@ pub enum GuestFault {
     Host(String),
 }
 
+/// A guest's part of a memory image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Captured {
+    pub stamp: GuestStamp,
+    /// What [`Guest::capture`]'s implementation lays again.
+    pub body: Vec<u8>,
+}
+
+/// Why a memory image was not laid. The execution relives instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotLaid {
+    /// The component has state that images do not hold, or its host makes none.
+    #[error("guests of this component are not laid: {0}")]
+    Ineligible(String),
+    /// It was taken under another engine, component or instrumentation.
+    #[error("the image is stale: {0}")]
+    Stale(String),
+    /// It contradicts itself.
+    #[error("the image is corrupt: {0}")]
+    Corrupt(String),
+    #[error(transparent)]
+    Fault(#[from] GuestFault),
+}
+
 /// One instance of a workflow.
 pub trait Guest: Send {
     /// Begin. Called once, first.
@@ -95,6 +119,12 @@ pub trait Guest: Send {
     fn memory(&mut self) -> Option<&[u8]> {
         None
     }
+
+    /// The guest's part of a memory image, between two events; `None` if there can be none. `Err` is the end of this
+    /// instance.
+    fn capture(&mut self) -> Result<Option<Captured>, GuestFault> {
+        Ok(None)
+    }
 }
 
 impl<G: Guest + ?Sized> Guest for Box<G> {
@@ -115,5 +145,8 @@ impl<G: Guest + ?Sized> Guest for Box<G> {
     }
     fn memory(&mut self) -> Option<&[u8]> {
         (**self).memory()
+    }
+    fn capture(&mut self) -> Result<Option<Captured>, GuestFault> {
+        (**self).capture()
     }
 }

@@ -14,6 +14,7 @@ pub mod fingerprint;
 pub mod guest;
 pub mod history;
 pub mod ids;
+pub mod image;
 pub mod json;
 pub mod life;
 pub mod limits;

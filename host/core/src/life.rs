@@ -65,7 +65,7 @@ pub struct Life<G> {
 }
 
 impl<G: Guest> Life<G> {
-    /// A life before its first event.
+    /// A life before its first event, or where a memory image of the guest was taken.
     #[must_use]
     pub fn new(guest: G) -> Self {
         Self { guest, outcome: None }
@@ -158,11 +158,26 @@ impl<G: Guest> Life<G> {
         events: &[HistoryEvent],
         record: Record,
         until: u64,
-        mut seen: impl FnMut(&HistoryEvent, &TurnOutput),
+        seen: impl FnMut(&HistoryEvent, &TurnOutput),
     ) -> Result<Relived, TurnError> {
         if !matches!(events.first().map(|e| &e.body.attributes), Some(Attributes::ExecutionStarted(_))) {
             return Err(TurnError::Unusable("it does not begin with ExecutionStarted".to_owned()));
         }
+        self.catch_up(events, record, until, seen)
+    }
+
+    /// Relives a tail: the events behind those that a laid memory image covers.
+    pub fn relive_tail(&mut self, tail: &[HistoryEvent], record: Record) -> Result<Relived, TurnError> {
+        self.catch_up(tail, record, u64::MAX, |_, _| {})
+    }
+
+    fn catch_up(
+        &mut self,
+        events: &[HistoryEvent],
+        record: Record,
+        until: u64,
+        mut seen: impl FnMut(&HistoryEvent, &TurnOutput),
+    ) -> Result<Relived, TurnError> {
         self.guest.cursor().load(events);
         let (mode, covered) = match record {
             Record::Complete { applied_through, .. } => (Mode::Replay, applied_through.min(until)),

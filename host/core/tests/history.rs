@@ -84,6 +84,8 @@ fn all() -> Vec<Attributes> {
         TimerCanceled { target: 2 }.into(),
         SignalReceived { channel: "c".into(), message_id: "m".into(), payload: json("\"x\"") }.into(),
         VersionRecorded { change_id: "c".into(), version: 2 }.into(),
+        SnapshotCreated { through: 3, bytes: 2_700 }.into(),
+        SnapshotDiscarded { through: 3, reason: text() }.into(),
     ]
 }
 

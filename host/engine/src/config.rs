@@ -5,10 +5,13 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use relive_core::{
     codec::CodecId,
     limits::RunLimits,
-    ports::{ActivityRunner, Catalog, Clock, HistoryStore},
+    ports::{ActivityRunner, Catalog, Clock, HistoryStore, ImageStore},
 };
 
-use crate::guests::{ActivityHost, GuestFactory};
+use crate::{
+    guests::{ActivityHost, GuestFactory},
+    images::ImageConfig,
+};
 
 /// How much live guests may hold together; the least recently used go cold first.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +38,7 @@ pub struct EngineConfig {
     /// Threads that run turns; a burning guest adds more for as long as it burns.
     pub workers: usize,
     pub cache: CacheLimits,
+    pub images: ImageConfig,
     /// How often the sweep looks for work that nobody holds.
     pub sweep_every: Duration,
     /// How long a graceful shutdown waits for running activities.
@@ -48,6 +52,7 @@ impl Default for EngineConfig {
             codec: CodecId::default(),
             workers: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16)),
             cache: CacheLimits::default(),
+            images: ImageConfig::default(),
             sweep_every: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(5),
         }
@@ -59,6 +64,7 @@ impl Default for EngineConfig {
 pub struct EngineParts {
     pub store: Arc<dyn HistoryStore>,
     pub catalog: Arc<dyn Catalog>,
+    pub images: Arc<dyn ImageStore>,
     pub guests: Arc<dyn GuestFactory>,
     pub activities: Arc<dyn ActivityRunner>,
     pub activity_host: Arc<dyn ActivityHost>,

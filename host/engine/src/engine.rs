@@ -21,6 +21,7 @@ use crate::{
     config::{EngineConfig, EngineParts},
     context::{Context, Stats},
     dispatch::Dispatcher,
+    images::{self, Images},
     marks::Marks,
     message::Message,
     pool::Pool,
@@ -64,8 +65,10 @@ impl Engine {
         }
         let (ready, cells) = crossbeam_channel::unbounded();
         let (committer, items) = crossbeam_channel::unbounded();
+        let (images, spilled) = Images::new(config.images, parts.images);
         let context = Arc::new(Context {
             cache: Cache::new(config.cache),
+            images,
             attempts: Attempts::default(),
             store: parts.store,
             catalog: parts.catalog,
@@ -99,6 +102,10 @@ impl Engine {
         engine
             .spawn("relive-timers", |context| context.timers.run(context))
             .map_err(|e| fail("start the timer service", e))?;
+        let save = move |context: &Arc<Context>| {
+            images::save(&context.images, &spilled, &|| context.closed.load(Ordering::Acquire));
+        };
+        engine.spawn("relive-images", save).map_err(|e| fail("start the keeper of images", e))?;
         engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
         Ok(engine)
     }
@@ -143,6 +150,7 @@ impl Engine {
         let context = context.clone();
         let join = move || {
             threads.pool.stop();
+            context.images.save_all();
             context.closed.store(true, Ordering::Release);
             for thread in std::mem::take(&mut *threads.others.lock()) {
                 let _ = thread.join();

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use relive_core::{
     Digest, Error, ErrorKind, Json, Namespace,
     cursor::Cursor,
-    guest::{Guest, GuestFault},
+    guest::{Guest, GuestFault, NotLaid},
+    image::GuestStamp,
     ports::Catalog,
 };
 
@@ -38,6 +39,12 @@ pub trait GuestFactory: Send + Sync {
 
     /// A fresh instance of a component that the catalog holds.
     fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault>;
+
+    /// An instance that stands where its memory image was taken, and `cursor` with it.
+    fn lay(&self, digest: &Digest, cursor: Cursor, stamp: &GuestStamp, body: &[u8]) -> Result<Box<dyn Guest>, NotLaid> {
+        let _ = (digest, cursor, stamp, body);
+        Err(NotLaid::Ineligible("this factory lays no memory images".to_owned()))
+    }
 
     /// A fresh instance of a component that is not deployed (shadow replays). Admitted before.
     fn instantiate_bytes(&self, bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault>;

@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 use relive_core::{
     Digest, Error, ErrorKind, Json,
     cursor::Cursor,
-    guest::{Guest, GuestFault},
+    guest::{Guest, GuestFault, NotLaid},
+    image::GuestStamp,
     ports::Catalog,
 };
 use relive_sandbox::{AdmissionError, AdmittedComponent, ComponentKind, Inspection, LoadedComponent, Sandbox};
@@ -67,6 +68,11 @@ impl GuestFactory for SandboxGuests {
 
     fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
         let guest = self.loaded(digest)?.instantiate(cursor)?;
+        Ok(Box::new(guest))
+    }
+
+    fn lay(&self, digest: &Digest, cursor: Cursor, stamp: &GuestStamp, body: &[u8]) -> Result<Box<dyn Guest>, NotLaid> {
+        let guest = self.loaded(digest)?.lay(cursor, stamp, body)?;
         Ok(Box::new(guest))
     }
 

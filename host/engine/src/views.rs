@@ -250,4 +250,22 @@ pub struct HostStatus {
     pub relived_events: u64,
     pub relive_micros: u64,
     pub recovered: u64,
+    pub images: ImageStatus,
+}
+
+/// Memory images of this host.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImageStatus {
+    /// Those in memory, and their bytes.
+    pub in_memory: usize,
+    pub bytes: usize,
+    /// Taken since the start, their bytes at rest, and the time it took.
+    pub captured: u64,
+    pub captured_bytes: u64,
+    pub capture_micros: u64,
+    /// Wakes from an image, and the time they took.
+    pub laid: u64,
+    pub laid_micros: u64,
+    /// Images that did not fit: those executions relived.
+    pub ignored: u64,
 }

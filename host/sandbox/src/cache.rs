@@ -16,11 +16,8 @@ use relive_core::Digest;
 use sha2::Sha256;
 
 use crate::engine::SandboxEngine;
+use crate::instrument::INSTRUMENTATION;
 use crate::native::TrustedCode;
-
-/// Version of what is done to a module before it is compiled; part of every name, so that a change makes old files
-/// foreign. Nothing is instrumented yet.
-pub const INSTRUMENTATION: u32 = 0;
 
 /// The cache's size on disk; the files unused for longest go first. A JavaScript guest takes about 40 MB.
 pub const MAX_CACHE_BYTES: u64 = 4 << 30;

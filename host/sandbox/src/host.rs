@@ -27,17 +27,23 @@ pub(crate) struct HostState {
     pub(crate) import_calls: u64,
     /// The workflow has started; before, `info` would make two fresh instances differ.
     pub(crate) started: bool,
+    /// Instantiation may not call the host: admission saw that it does not, and images rest on it.
+    pub(crate) sealed: bool,
 }
 
 impl HostState {
     pub(crate) fn new(cursor: Cursor) -> Self {
         let growth = Growth::new(&cursor.run().limits);
-        Self { cursor, growth, import_calls: 0, started: false }
+        Self { cursor, growth, import_calls: 0, started: false, sealed: false }
     }
 
-    fn called(&mut self) -> &mut Cursor {
+    fn called(&mut self) -> wasmtime::Result<&mut Cursor> {
         self.import_calls += 1;
-        &mut self.cursor
+        if self.sealed {
+            let what = "instantiation called the host, and did not when the component was admitted";
+            return Err(wasmtime::Error::new(Stop::Contract(what.to_owned())));
+        }
+        Ok(&mut self.cursor)
     }
 }
 
@@ -170,7 +176,7 @@ impl durable::Host for HostState {
         if !self.started {
             return Err(wasmtime::Error::new(Stop::Dormant("info")));
         }
-        let cursor = self.called();
+        let cursor = self.called()?;
         let run = cursor.run();
         Ok(durable::ExecutionInfo {
             namespace: run.execution.namespace.to_string(),
@@ -187,19 +193,19 @@ impl durable::Host for HostState {
     }
 
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.called().now().0)
+        Ok(self.called()?.now().0)
     }
 
     fn random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.called().random_u64())
+        Ok(self.called()?.random_u64())
     }
 
     fn random_bytes(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
-        self.called().random_bytes(length).map_err(wasmtime::Error::new)
+        self.called()?.random_bytes(length).map_err(wasmtime::Error::new)
     }
 
     fn uuid(&mut self) -> wasmtime::Result<String> {
-        Ok(self.called().uuid())
+        Ok(self.called()?.uuid())
     }
 
     fn start_activity(
@@ -208,27 +214,27 @@ impl durable::Host for HostState {
         input: String,
         options: durable::ActivityOptions,
     ) -> wasmtime::Result<Result<u64, types::CallError>> {
-        answer(self.called().start_activity(&name, &input, options.into()))
+        answer(self.called()?.start_activity(&name, &input, options.into()))
     }
 
     fn start_timer(&mut self, duration: u64) -> wasmtime::Result<Result<u64, types::CallError>> {
-        answer(self.called().start_timer(duration))
+        answer(self.called()?.start_timer(duration))
     }
 
     fn next_message(&mut self, channel: String) -> wasmtime::Result<Result<u64, types::CallError>> {
-        answer(self.called().next_message(&channel))
+        answer(self.called()?.next_message(&channel))
     }
 
     fn cancel_promise(&mut self, promise: u64) -> wasmtime::Result<Result<(), types::CallError>> {
-        answer(self.called().cancel_promise(promise))
+        answer(self.called()?.cancel_promise(promise))
     }
 
     fn publish(&mut self, key: String, value: String) -> wasmtime::Result<Result<(), types::CallError>> {
-        answer(self.called().publish(&key, &value))
+        answer(self.called()?.publish(&key, &value))
     }
 
     fn version(&mut self, change_id: String, min: u32, max: u32) -> wasmtime::Result<u32> {
-        self.called().version(&change_id, min, max).map_err(wasmtime::Error::new)
+        self.called()?.version(&change_id, min, max).map_err(wasmtime::Error::new)
     }
 
     fn log(
@@ -245,6 +251,6 @@ impl durable::Host for HostState {
             durable::LogLevel::Error => LogLevel::Error,
         };
         let fields = fields.into_iter().map(|field| (field.name, field.value)).collect();
-        answer(self.called().log(level, &message, fields))
+        answer(self.called()?.log(level, &message, fields))
     }
 }

@@ -15,9 +15,9 @@ use crate::admission::{self, AdmissionError, ComponentKind, Inspection};
 use crate::cache::{CacheError, Lookup, NativeCache};
 use crate::compile::{CompileLimits, CompileMode, Compiler, Purpose};
 use crate::engine::{EngineError, EngineKind, SandboxEngine};
+use crate::loaded::{LoadedComponent, Reactors};
 use crate::memory::MemoryStats;
 use crate::native;
-use crate::reactor::{LoadedComponent, Reactors};
 
 /// How a sandbox is set up.
 #[derive(Clone, Debug)]
@@ -124,9 +124,8 @@ impl Sandbox {
             ComponentKind::Workflow => {
                 let native = self.native(EngineKind::Workflow, digest, Purpose::Upload, || Ok(checked.component))?;
                 let loaded = self.0.reactors.link(digest, &native)?;
-                let described = loaded.describe()?;
-                inspection.descriptions = described.descriptions;
-                if inspection.image.is_ok() && described.called_host {
+                inspection.descriptions = loaded.describe()?;
+                if inspection.image.is_ok() && !loaded.has_images() {
                     inspection.image = Err("instantiation calls the host, so fresh instances may differ".into());
                     inspection.image_globals = 0;
                 }

@@ -10,8 +10,9 @@ use futures_util::future::BoxFuture;
 use relive_core::{
     Digest, Error, Failure, FailureKind, Json, Namespace, WorkflowId,
     cursor::Cursor,
-    guest::{Guest, GuestFault},
-    ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, HistoryStore},
+    guest::{Guest, GuestFault, NotLaid},
+    image::GuestStamp,
+    ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, HistoryStore, ImageStore},
 };
 use relive_engine::{
     Admitted, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly, SignalRequest,
@@ -37,6 +38,16 @@ impl GuestFactory for ModelGuests {
 
     fn instantiate(&self, _digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
         Ok(Box::new(ModelGuest::new(cursor)))
+    }
+
+    fn lay(
+        &self,
+        _digest: &Digest,
+        cursor: Cursor,
+        _stamp: &GuestStamp,
+        body: &[u8],
+    ) -> Result<Box<dyn Guest>, NotLaid> {
+        Ok(Box::new(ModelGuest::laid(cursor, body)?))
     }
 
     fn instantiate_bytes(&self, _bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
@@ -73,8 +84,8 @@ impl ActivityRunner for Sink {
 }
 
 /// A store with its catalog.
-pub trait Store: HistoryStore + Catalog + 'static {}
-impl<T: HistoryStore + Catalog + 'static> Store for T {}
+pub trait Store: HistoryStore + Catalog + ImageStore + 'static {}
+impl<T: HistoryStore + Catalog + ImageStore + 'static> Store for T {}
 
 /// An engine over `store` with scripted guests, and what tests ask of it.
 pub struct Embedded {
@@ -85,14 +96,13 @@ pub struct Embedded {
 impl Embedded {
     /// Starts an engine. Must be called within a tokio runtime.
     pub async fn start(store: Arc<impl Store>, clock: Arc<dyn Clock>, epoch: u64, config: EngineConfig) -> Self {
-        let catalog: Arc<dyn Catalog> = store.clone();
-        Self::with(store, catalog, clock, epoch, config).await
+        Self::with(store.clone(), store, clock, epoch, config).await
     }
 
-    /// The same with a history store of its own, such as one that fails.
+    /// The same with a history store of its own, such as one that fails, and `beside` for everything else.
     pub async fn with(
         store: Arc<dyn HistoryStore>,
-        catalog: Arc<dyn Catalog>,
+        beside: Arc<impl Store>,
         clock: Arc<dyn Clock>,
         epoch: u64,
         config: EngineConfig,
@@ -100,7 +110,8 @@ impl Embedded {
         let sink = Arc::new(Sink::default());
         let parts = EngineParts {
             store,
-            catalog,
+            catalog: beside.clone(),
+            images: beside,
             guests: Arc::new(ModelGuests),
             activities: sink.clone(),
             activity_host: Arc::new(NativeOnly),

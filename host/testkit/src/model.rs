@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use relive_core::{
     Failure, FailureKind, Json,
     cursor::{Call, Cursor, LogLevel, Stop},
-    guest::{Guest, GuestEvent, GuestFault, GuestState, Outcome},
+    guest::{Captured, Guest, GuestEvent, GuestFault, GuestState, NotLaid, Outcome},
+    image::GuestStamp,
     options::{ActivityOptions, CancellationType},
 };
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,12 @@ pub enum Op {
 /// The guest. See the module.
 pub struct ModelGuest {
     cursor: Cursor,
+    state: State,
+}
+
+/// All that an image of the guest holds.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
     program: Vec<Op>,
     next: usize,
     handles: Vec<u64>,
@@ -78,49 +85,46 @@ fn stopped(stop: Stop) -> GuestFault {
 
 impl ModelGuest {
     pub fn new(cursor: Cursor) -> Self {
-        Self {
-            cursor,
-            program: Vec::new(),
-            next: 0,
-            handles: Vec::new(),
-            results: BTreeMap::new(),
-            unread: BTreeMap::new(),
-            canceled: false,
-            trace: String::new(),
-        }
+        Self { cursor, state: State::default() }
+    }
+
+    /// A guest that stands where `body` was captured.
+    pub fn laid(cursor: Cursor, body: &[u8]) -> Result<Self, NotLaid> {
+        let state = serde_json::from_slice(body).map_err(|e| NotLaid::Corrupt(e.to_string()))?;
+        Ok(Self { cursor, state })
     }
 
     fn note(&mut self, what: impl std::fmt::Display) {
         use std::fmt::Write;
-        let _ = write!(self.trace, "{what};");
+        let _ = write!(self.state.trace, "{what};");
     }
 
     fn handle(&mut self, call: Call<u64>) -> Result<(), GuestFault> {
         match call.map_err(stopped)? {
-            Ok(promise) => self.handles.push(promise),
+            Ok(promise) => self.state.handles.push(promise),
             Err(error) => {
                 self.note(format!("{error:?}"));
-                self.handles.push(0);
+                self.state.handles.push(0);
             }
         }
         Ok(())
     }
 
     fn resolved(&self, handle: usize) -> bool {
-        self.handles.get(handle).is_none_or(|p| *p == 0 || self.results.contains_key(p))
+        self.state.handles.get(handle).is_none_or(|p| *p == 0 || self.state.results.contains_key(p))
     }
 
     fn take(&mut self, handle: usize) {
-        if let Some(promise) = self.handles.get(handle).copied() {
-            let result = self.results.get(&promise).cloned();
-            self.unread.remove(&promise);
+        if let Some(promise) = self.state.handles.get(handle).copied() {
+            let result = self.state.results.get(&promise).cloned();
+            self.state.unread.remove(&promise);
             self.note(format!("{handle}={result:?}"));
         }
     }
 
     /// Runs until something must be waited for.
     fn run(&mut self) -> Result<GuestState, GuestFault> {
-        while let Some(op) = self.program.get(self.next).cloned() {
+        while let Some(op) = self.state.program.get(self.state.next).cloned() {
             match &op {
                 Op::Stall => return Ok(GuestState::Waiting),
                 Op::Await(handle) if !self.resolved(*handle) => return Ok(GuestState::Waiting),
@@ -129,12 +133,12 @@ impl ModelGuest {
                 }
                 _ => {}
             }
-            self.next += 1;
+            self.state.next += 1;
             if let Some(outcome) = self.step(op)? {
                 return Ok(GuestState::Done(outcome));
             }
         }
-        let result = Json::of(&self.trace).map_err(|e| GuestFault::Contract(e.to_string()))?;
+        let result = Json::of(&self.state.trace).map_err(|e| GuestFault::Contract(e.to_string()))?;
         Ok(GuestState::Done(Outcome::Completed(result)))
     }
 
@@ -164,14 +168,14 @@ impl ModelGuest {
                 }
             }
             Op::Cancel(handle) => {
-                let promise = self.handles.get(handle).copied().unwrap_or(0);
+                let promise = self.state.handles.get(handle).copied().unwrap_or(0);
                 let call = self.cursor.cancel_promise(promise).map_err(stopped)?;
                 self.note(format!("cancel {handle} {call:?}"));
                 if call.is_ok() {
-                    self.results.entry(promise).or_insert(Err("canceled".to_owned()));
+                    self.state.results.entry(promise).or_insert(Err("canceled".to_owned()));
                 }
             }
-            Op::EndIfCanceled if self.canceled => {
+            Op::EndIfCanceled if self.state.canceled => {
                 return Ok(Some(Outcome::Failed(Failure::new(FailureKind::Canceled, "canceled", "asked to"))));
             }
             Op::EndIfCanceled => {}
@@ -187,7 +191,7 @@ impl ModelGuest {
             }
             Op::ContinueAsNew { program } => {
                 let input = Json::of(&program).map_err(|e| GuestFault::Contract(e.to_string()))?;
-                let unread_messages = std::mem::take(&mut self.unread).into_values().collect();
+                let unread_messages = std::mem::take(&mut self.state.unread).into_values().collect();
                 return Ok(Some(Outcome::ContinuedAsNew { input, unread_messages }));
             }
             answer => self.answer(answer)?,
@@ -197,7 +201,9 @@ impl ModelGuest {
 
     fn answer(&mut self, op: Op) -> Result<(), GuestFault> {
         let seen = match op {
-            Op::Publish(key) => format!("{:?}", self.cursor.publish(&key, &self.next.to_string()).map_err(stopped)?),
+            Op::Publish(key) => {
+                format!("{:?}", self.cursor.publish(&key, &self.state.next.to_string()).map_err(stopped)?)
+            }
             Op::Log(message) => {
                 format!("{:?}", self.cursor.log(LogLevel::Info, &message, Vec::new()).map_err(stopped)?)
             }
@@ -225,22 +231,22 @@ fn try_options(attempts: u32, interval_ms: u64, timeout_ms: u64) -> ActivityOpti
 
 impl Guest for ModelGuest {
     fn start(&mut self, _workflow: &str, input: &Json) -> Result<GuestState, GuestFault> {
-        self.program = serde_json::from_str(input.as_str()).map_err(|e| GuestFault::Contract(e.to_string()))?;
+        self.state.program = serde_json::from_str(input.as_str()).map_err(|e| GuestFault::Contract(e.to_string()))?;
         self.run()
     }
 
     fn resume(&mut self, event: GuestEvent) -> Result<GuestState, GuestFault> {
         match event {
             GuestEvent::CancelRequested => {
-                self.canceled = true;
+                self.state.canceled = true;
                 self.note("asked to cancel");
             }
             GuestEvent::Resolved { promise, message_id, outcome } => {
                 let outcome = outcome.map(|j| j.to_string()).map_err(|f| f.to_string());
                 self.note(format!("{promise} {message_id:?} {outcome:?}"));
-                self.results.insert(promise, outcome);
+                self.state.results.insert(promise, outcome);
                 if let Some(id) = message_id {
-                    self.unread.insert(promise, id);
+                    self.state.unread.insert(promise, id);
                 }
             }
         }
@@ -252,10 +258,17 @@ impl Guest for ModelGuest {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.trace.len()
+        self.state.trace.len()
     }
 
     fn memory(&mut self) -> Option<&[u8]> {
-        Some(self.trace.as_bytes())
+        Some(self.state.trace.as_bytes())
+    }
+
+    fn capture(&mut self) -> Result<Option<Captured>, GuestFault> {
+        let body = serde_json::to_vec(&self.state).map_err(|e| GuestFault::Host(e.to_string()))?;
+        let (engine, memory_bytes) = ("model".to_owned(), body.len() as u64);
+        let stamp = GuestStamp { engine, instrumentation: 0, baseline: [0; 32], memory_bytes, globals: Vec::new() };
+        Ok(Some(Captured { stamp, body }))
     }
 }

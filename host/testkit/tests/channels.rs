@@ -33,6 +33,7 @@ fn engine(store: &Arc<MemoryStore>, epoch: u64) -> Embedded {
     let parts = EngineParts {
         store: store.clone(),
         catalog: store.clone(),
+        images: store.clone(),
         guests: Arc::new(SandboxGuests::new(sandbox, store.clone())),
         activities: Arc::new(Idle),
         activity_host: Arc::new(NativeOnly),

@@ -9,7 +9,7 @@ use relive_core::{
     options::CancellationType,
     ports::{HistoryStore, ListFilter, Status},
 };
-use relive_engine::{CacheLimits, EngineConfig};
+use relive_engine::{CacheLimits, EngineConfig, ImageConfig};
 use relive_store::MemoryStore;
 use relive_testkit::{
     clock::{SystemClock, TestClock},
@@ -305,10 +305,11 @@ async fn a_burning_guest_does_not_delay_others() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cold_guests_relive_when_the_cache_is_small() {
+/// Ten executions in a cache that holds one, woken once each; how often guests relived and were laid.
+async fn wake_cold_guests(images: ImageConfig) -> (u64, u64) {
     let store = Arc::new(MemoryStore::new());
-    let config = EngineConfig { cache: CacheLimits { memory_bytes: 1, maps: 1_000 }, ..EngineConfig::default() };
+    let cache = CacheLimits { memory_bytes: 1, maps: 1_000 };
+    let config = EngineConfig { cache, images, ..EngineConfig::default() };
     let host = Embedded::start(store.clone(), Arc::new(SystemClock), 1, config).await;
     let program = [
         activity("echo", "1"),
@@ -327,8 +328,24 @@ async fn cold_guests_relive_when_the_cache_is_small() {
         host.send(&id, "a", "m", "1").await.expect("sent");
         assert_eq!(host.ended(&id).await.status, Status::Completed);
     }
-    assert!(host.engine.status().relives > 0);
     host.verify().await;
+    let status = host.engine.status();
+    assert_eq!(status.images.ignored, 0);
+    (status.relives, status.images.laid)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_guests_relive_without_images() {
+    let (relived, laid) = wake_cold_guests(ImageConfig { every: 0, ..ImageConfig::default() }).await;
+    assert!(relived > 0 && laid == 0, "{relived} relived, {laid} laid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cold_guests_are_laid_from_memory_and_from_the_store() {
+    let (relived, laid) = wake_cold_guests(ImageConfig::default()).await;
+    assert!(relived == 0 && laid > 0, "{relived} relived, {laid} laid");
+    let (_, laid) = wake_cold_guests(ImageConfig { memory_bytes: 0, ..ImageConfig::default() }).await;
+    assert!(laid > 0, "from the store");
 }
 
 #[tokio::test(flavor = "multi_thread")]

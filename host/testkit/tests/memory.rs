@@ -10,12 +10,12 @@ use relive_core::{
     Digest, ExecutionKey, Failure, FailureKind, HistoryEvent, Json, Namespace, RunId, Timestamp, WorkflowId,
     canonical_hash::{GENESIS, chain},
     codec::{Codec, CodecId},
-    cursor::{Cursor, Mode, Open, RunContext},
+    cursor::{Cursor, CursorState, Mode, Open, RunContext},
     event::{
         Attributes, CancelRequested, EventBody, ExecutionCanceled, ExecutionCompleted, ExecutionFailed,
         ExecutionStarted, SignalReceived, TaskCompleted, TaskFailed, TimerFired,
     },
-    guest::{Guest, Outcome},
+    guest::{Captured, Guest, Outcome},
     history::validate,
     life::{Life, Record},
     limits::RunLimits,
@@ -50,6 +50,8 @@ struct Stand {
     /// Events that were recorded by then.
     events: usize,
     memory: Vec<u8>,
+    /// What an image taken there holds; none once the run has ended, or while something waits to be applied.
+    image: Option<(CursorState, Captured)>,
 }
 
 /// A history in the making, with the live guest that makes it.
@@ -134,8 +136,12 @@ impl World {
             let ended = self.end();
             let commands = self.live.guest().cursor().issued();
             let memory = memory(&mut self.live);
+            let through = self.committed_through;
+            let settled = !self.events.iter().any(|e| e.event_id > through && e.event_type().is_inbound());
+            let state = self.live.guest().cursor().state().filter(|_| settled && !ended);
+            let image = state.map(|s| (s, self.live.guest().capture().expect("a capture").expect("an image")));
             let (applied_through, events) = (self.committed_through, self.events.len());
-            self.stands.push(Stand { applied_through, commands, events, memory });
+            self.stands.push(Stand { applied_through, commands, events, memory, image });
             if ended {
                 break;
             }
@@ -203,7 +209,35 @@ impl World {
             );
             prop_assert_eq!(relived.guest().cursor().issued(), stand.commands);
         }
+        self.check_images()?;
         validate(&self.events).expect("a valid history");
+        Ok(())
+    }
+
+    /// An image of each place, laid, is the live guest's memory there; and with the tail applied, that of each later
+    /// place.
+    fn check_images(&self) -> Result<(), TestCaseError> {
+        let bodies = self.events.iter().map(|e| (e.event_id, e.body.clone())).collect();
+        for (n, stand) in self.stands.iter().enumerate() {
+            let Some((state, captured)) = &stand.image else { continue };
+            for later in self.stands[n..].iter().take(4) {
+                let run = RunContext::new(&self.start, &self.events[0].body, Timestamp(1_000), self.start.digest);
+                let cursor = Cursor::restore(Arc::new(run), state, &bodies).expect("the messages are there");
+                let mut laid = Life::new(self.loaded.lay(cursor, &captured.stamp, &captured.body).expect("laid"));
+                prop_assert_eq!(&laid.guest().cursor().state(), &Some(state.clone()));
+                let record = Record::Complete { applied_through: later.applied_through, commands: later.commands };
+                laid.relive_tail(&self.events[stand.events..later.events], record).expect("the tail agrees");
+                let differs = memory(&mut laid).iter().zip(&later.memory).position(|(a, b)| a != b);
+                prop_assert_eq!(
+                    (memory(&mut laid).len(), differs),
+                    (later.memory.len(), None),
+                    "an image of event {} differs at {}",
+                    stand.applied_through,
+                    later.applied_through
+                );
+                prop_assert_eq!(laid.guest().cursor().issued(), later.commands);
+            }
+        }
         Ok(())
     }
 

@@ -33,7 +33,8 @@ impl Api {
         let store = Arc::new(MemoryStore::default());
         let parts = EngineParts {
             store: store.clone(),
-            catalog: store,
+            catalog: store.clone(),
+            images: store,
             guests: Arc::new(Scripts),
             activities: Arc::new(NoActivities),
             activity_host: Arc::new(NativeOnly),

@@ -9,6 +9,7 @@ mod answers;
 mod apply;
 mod calls;
 mod report;
+mod state;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -28,6 +29,7 @@ use crate::{
 
 pub use calls::{Call, CallError, Stop};
 pub use report::Divergence;
+pub use state::{CursorState, NoMessage};
 
 /// What a run is, for as long as it runs.
 #[derive(Clone, Debug)]
@@ -80,7 +82,7 @@ pub enum LogLevel {
 }
 
 /// What a promise waits for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Open {
     Activity { cancellation: CancellationType },
     Timer,

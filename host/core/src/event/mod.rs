@@ -6,6 +6,7 @@
 mod activity;
 mod marker;
 mod signal;
+mod snapshot;
 mod timer;
 mod workflow;
 
@@ -21,6 +22,7 @@ pub use activity::{
 };
 pub use marker::VersionRecorded;
 pub use signal::SignalReceived;
+pub use snapshot::{SnapshotCreated, SnapshotDiscarded};
 pub use timer::{TimerCanceled, TimerCreated, TimerFired};
 pub use workflow::{
     BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted,
@@ -36,6 +38,7 @@ pub enum Category {
     Timer,
     Signal,
     Marker,
+    Snapshot,
 }
 
 /// Why an event exists.
@@ -136,6 +139,8 @@ events! {
     42 TimerCanceled           Timer    Command;
     60 SignalReceived          Signal   Inbound;
     80 VersionRecorded         Marker   Command;
+    90 SnapshotCreated         Snapshot Control;
+    91 SnapshotDiscarded       Snapshot Control;
 }
 
 impl std::fmt::Display for EventType {

@@ -4,11 +4,13 @@
 mod activity;
 mod catalog;
 mod clock;
+mod images;
 mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
 pub use catalog::{ActivityRow, Catalog, ComponentMeta, VersionRow};
 pub use clock::Clock;
+pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
 pub use store::{
     AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published, RowChange,
     Status, StoreError, StoreErrorKind, TaskRow, TimerRow,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::StoredImage;
 use crate::{
     codec::StoredEvent,
     cursor::LogLine,
@@ -184,6 +185,8 @@ pub struct AppendItem {
     pub inbound_keys: Vec<String>,
     pub published: BTreeMap<String, Json>,
     pub logs: Vec<LogLine>,
+    /// A memory image that rides along; lost with a refused item, and not kept if the item ends the run.
+    pub image: Option<StoredImage>,
     /// The next run under the same workflow id, in the same transaction.
     pub successor: Option<Box<AppendItem>>,
 }
@@ -206,6 +209,7 @@ impl AppendItem {
             inbound_keys: Vec::new(),
             published: BTreeMap::new(),
             logs: Vec::new(),
+            image: None,
             successor: None,
         }
     }

@@ -146,6 +146,7 @@ impl Engine {
             relived_events: stats.relived_events.load(Ordering::Relaxed),
             relive_micros: stats.relive_nanos.load(Ordering::Relaxed) / 1_000,
             recovered: stats.recovered.load(Ordering::Relaxed),
+            images: context.images.status(),
         }
     }
 

@@ -92,6 +92,9 @@ impl Owner {
         for incoming in taken {
             incoming.answer(Ok(()));
         }
+        if item.image.is_some() {
+            self.riding_image = None;
+        }
         answer_all(replies, &Ok(()));
         self.apply_effects(context, effects);
         if let Some(ended) = ended {
@@ -101,6 +104,7 @@ impl Owner {
             context.registry.post(next.run, Message::Wake);
         }
         abort::point("after-dispatch");
+        self.capture_if_due(context);
     }
 
     fn apply_effects(&mut self, context: &Arc<Context>, effects: Effects) {

@@ -24,7 +24,12 @@ const PAGE: usize = 4_096;
 
 /// Reads a whole history as it is stored.
 pub(crate) fn read_history(store: &dyn HistoryStore, run: RunKey) -> Result<Vec<StoredEvent>, StoreError> {
-    let mut events = store.read_from(run, 1, PAGE)?;
+    read_tail(store, run, 1)
+}
+
+/// Reads a history from event `from` on.
+pub(crate) fn read_tail(store: &dyn HistoryStore, run: RunKey, from: u64) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut events = store.read_from(run, from, PAGE)?;
     let mut page = events.len();
     while page == PAGE {
         let more = store.read_from(run, events.last().map_or(1, |e| e.event_id + 1), PAGE)?;
@@ -91,8 +96,13 @@ impl Owner {
         Ok(())
     }
 
-    /// Relives the committed history; what was committed and not applied waits in `unapplied`.
-    pub(super) fn relive(&mut self, context: &Arc<Context>) -> Result<(), TurnError> {
+    /// Wakes the guest: from its image, or by reliving the committed history. What was committed and not applied waits
+    /// in `unapplied`.
+    pub(super) fn wake(&mut self, context: &Arc<Context>) -> Result<(), TurnError> {
+        if self.wake_from_image(context) { Ok(()) } else { self.relive(context) }
+    }
+
+    fn relive(&mut self, context: &Arc<Context>) -> Result<(), TurnError> {
         let Some(row) = &self.row else { return Ok(()) };
         let started = Instant::now();
         let (applied_through, commands) = (row.applied_through, row.command_count);

@@ -10,10 +10,12 @@
 mod commit;
 mod draft;
 mod ending;
+mod image;
 mod load;
 mod tasks;
 mod turns;
 
+pub(crate) use image::{Laid, lay};
 pub(crate) use load::read_history;
 
 use std::{
@@ -26,7 +28,7 @@ use relive_core::{
     event::{EventBody, HistoryEvent, TimerFired},
     guest::Guest,
     life::Life,
-    ports::{AppendItem, ExecutionRow, NewExecution, TaskRow},
+    ports::{AppendItem, ExecutionRow, NewExecution, StoredImage, TaskRow},
 };
 
 use crate::{
@@ -63,6 +65,10 @@ pub(crate) struct Owner {
     /// Events and task rows that ride on the next commit.
     riding: Vec<EventBody>,
     riding_tasks: BTreeMap<u64, TaskRow>,
+    /// A memory image that rides on the next commit.
+    riding_image: Option<StoredImage>,
+    /// The last event that the newest image covers, or where it was last tried.
+    image_at: u64,
     tasks: BTreeMap<u64, Task>,
     timers: BTreeSet<u64>,
     /// Commit what is queued without a turn: the turn failed, or something came in between.
@@ -90,6 +96,8 @@ impl Owner {
             flight: None,
             riding: Vec::new(),
             riding_tasks: BTreeMap::new(),
+            riding_image: None,
+            image_at: 0,
             tasks: BTreeMap::new(),
             timers: BTreeSet::new(),
             plain_next: false,
@@ -111,6 +119,9 @@ impl Owner {
             self.take(context, message);
         }
         self.advance(context, thread);
+        if self.flush && self.life.is_some() && self.flight.is_none() {
+            self.go_cold(context);
+        }
         self.account(context);
     }
 
@@ -158,7 +169,7 @@ impl Owner {
 
     fn evict(&mut self, context: &Arc<Context>) {
         if self.flight.is_none() && self.unapplied.is_empty() {
-            self.life = None;
+            self.go_cold(context);
         } else if let Some(life) = &self.life {
             // It is in use: back into the account, as the most recent.
             let held = held(life.guest_ref());
@@ -195,6 +206,8 @@ impl Owner {
         self.unapplied.clear();
         self.riding.clear();
         self.riding_tasks.clear();
+        self.riding_image = None;
+        context.images.forget(self.run);
         self.gone = true;
         context.cache.dropped(self.run);
     }

@@ -100,6 +100,7 @@ impl Owner {
         }
         draft.item.put_tasks.extend(self.riding_tasks.values().cloned());
         draft.rode = self.riding.len();
+        draft.item.image = self.riding_image.clone();
         if self.take_controls(draft)? {
             return Ok(());
         }
@@ -193,7 +194,7 @@ impl Owner {
     /// Lives: what is committed and not applied first, then what is queued, speculatively.
     fn live(&mut self, context: &Arc<Context>, draft: &mut Draft) -> Result<(), Abandon> {
         if self.life.is_none() && self.create.is_none() {
-            self.relive(context).map_err(Abandon::Committed)?;
+            self.wake(context).map_err(Abandon::Committed)?;
         }
         while let Some(event) = self.unapplied.pop_front() {
             self.live_turn(draft, &event).map_err(|e| e.unwrap_or_else(Abandon::Committed))?;

@@ -5,6 +5,7 @@
 use super::caps::quote;
 use super::error::AdmissionError;
 use super::scan::Structure;
+use crate::instrument::RESERVED;
 
 /// What a component is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,9 @@ pub fn check(structure: &Structure) -> Result<ComponentKind, AdmissionError> {
     };
     for import in &structure.imports {
         check_import(import, kind)?;
+    }
+    if let Some(export) = structure.exports.iter().find(|e| e.starts_with(RESERVED)) {
+        return Err(AdmissionError::ReservedExport { export: quote(export), reserved: RESERVED });
     }
     if let Some(kind) = kind {
         return Ok(kind);

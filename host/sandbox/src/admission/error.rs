@@ -56,6 +56,9 @@ pub enum AdmissionError {
     )]
     NoWorkflow { exports: String },
 
+    #[error("accept the export `{export}`: names that begin with `{reserved}` are the host's own; name it otherwise")]
+    ReservedExport { export: String, reserved: &'static str },
+
     #[error("tell what the component is: it exports both a workflow and an activity handler; build them apart")]
     Ambiguous,
 
@@ -99,6 +102,7 @@ impl AdmissionError {
             Self::UnknownInterfaceVersion { .. } => "unknown-interface-version",
             Self::UnknownInterface { .. } => "unknown-interface",
             Self::NoWorkflow { .. } => "no-workflow",
+            Self::ReservedExport { .. } => "reserved-export",
             Self::Ambiguous => "ambiguous-kind",
             Self::ContractMismatch { .. } => "contract-mismatch",
             Self::Compile(CompileError::Timeout { .. }) => "compile-timeout",

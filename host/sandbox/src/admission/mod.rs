@@ -16,6 +16,8 @@ use std::borrow::Cow;
 use relive_core::Digest;
 use wasmparser::{Validator, WasmFeatures};
 
+use crate::instrument::instrument;
+
 pub use contract::ComponentKind;
 pub use error::AdmissionError;
 pub use scan::Structure;
@@ -65,7 +67,8 @@ pub struct Inspection {
 /// A component that passed the checks.
 #[derive(Debug)]
 pub struct Checked<'a> {
-    /// The component's bytes: those uploaded, or what was made of a core module.
+    /// What is compiled: the bytes uploaded or what was made of a core module, with accessors if it is eligible for
+    /// images.
     pub component: Cow<'a, [u8]>,
     pub inspection: Inspection,
 }
@@ -76,7 +79,8 @@ pub fn check(upload: &[u8], features: WasmFeatures) -> Result<Checked<'_>, Admis
     let kind = contract::check(&structure)?;
     validate(&component, features)?;
     let image = match kind {
-        ComponentKind::Workflow => eligibility::survey(&component, features),
+        ComponentKind::Workflow => eligibility::survey(&component, features)
+            .and_then(|globals| Ok((globals, instrument(&component, features)?))),
         ComponentKind::Activity => Err("activities have a fresh instance a call".into()),
     };
     let inspection = Inspection {
@@ -92,10 +96,11 @@ pub fn check(upload: &[u8], features: WasmFeatures) -> Result<Checked<'_>, Admis
         memories: structure.memories,
         tables: structure.tables,
         initial_memory: structure.initial_memory,
-        image_globals: *image.as_ref().unwrap_or(&0),
-        image: image.map(|_| ()),
+        image_globals: image.as_ref().map_or(0, |(globals, _)| *globals),
+        image: image.as_ref().map(|_| ()).map_err(Clone::clone),
         descriptions: Vec::new(),
     };
+    let component = image.map_or(component, |(_, instrumented)| Cow::Owned(instrumented));
     Ok(Checked { component, inspection })
 }
 

@@ -6,20 +6,22 @@
 mod catalog;
 mod fencing;
 mod history;
+mod images;
 mod indexes;
 pub mod support;
 
-use relive_core::ports::{Catalog, HistoryStore};
+use relive_core::ports::{Catalog, HistoryStore, ImageStore};
 
 pub use catalog::*;
 pub use fencing::*;
 pub use history::*;
+pub use images::*;
 pub use indexes::*;
 
 /// What an adapter must be to be tested.
-pub trait Store: HistoryStore + Catalog {}
+pub trait Store: HistoryStore + Catalog + ImageStore {}
 
-impl<T: HistoryStore + Catalog> Store for T {}
+impl<T: HistoryStore + Catalog + ImageStore> Store for T {}
 
 /// Makes a test of each case. `$with` is a function that takes a case, `fn(&dyn Store)`, and runs it on a new store.
 #[macro_export]
@@ -35,6 +37,7 @@ macro_rules! contract_suite {
             inbound_keys_are_unique lost_replies
             wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted
             find_by_name list_and_page published_values log_lines blocked_and_unblocked keys_are_never_repeated
+            images_are_kept_by_generation images_ride_on_appends images_go_with_their_run
             components versions_are_numbered one_version_is_active activities_by_name
         }
     };

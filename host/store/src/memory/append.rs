@@ -99,7 +99,9 @@ impl State {
         });
         if head.status.is_open() {
             self.timers.extend(run.timers.values());
+            item.image.iter().for_each(|image| run.keep_image(image));
         } else {
+            run.images.clear();
             run.tasks.clear();
             run.timers.clear();
             self.open.remove(&(run.row.execution.namespace.clone(), run.row.execution.workflow_id.clone()));
@@ -155,5 +157,6 @@ fn new_run(key: RunKey, new: &NewExecution) -> Run {
         inbound_keys: HashSet::new(),
         published: BTreeMap::new(),
         logs: Vec::new(),
+        images: BTreeMap::new(),
     }
 }

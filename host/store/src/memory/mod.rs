@@ -6,6 +6,7 @@ mod catalog;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
@@ -14,8 +15,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, Status, StoreError,
-        StoreErrorKind, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ImageStore, KEPT_IMAGES, ListFilter, Published,
+        Status, StoreError, StoreErrorKind, StoredImage, TaskRow, TimerRow,
     },
 };
 
@@ -30,6 +31,7 @@ struct Run {
     inbound_keys: HashSet<String>,
     published: BTreeMap<String, Published>,
     logs: Vec<LogLine>,
+    images: BTreeMap<u64, Arc<[u8]>>,
 }
 
 #[derive(Default)]
@@ -58,6 +60,13 @@ impl MemoryStore {
 impl Run {
     fn work(&self) -> (Vec<TaskRow>, Vec<TimerRow>) {
         (self.tasks.values().cloned().collect(), self.timers.values().copied().collect())
+    }
+
+    fn keep_image(&mut self, image: &StoredImage) {
+        self.images.insert(image.event_id, image.bytes.clone());
+        while self.images.len() > KEPT_IMAGES {
+            self.images.pop_first();
+        }
     }
 
     fn needs_wake(&self) -> bool {
@@ -196,5 +205,30 @@ impl HistoryStore for MemoryStore {
             .take(limit)
             .map(|(no, line)| (no, line.clone()))
             .collect())
+    }
+}
+
+impl ImageStore for MemoryStore {
+    fn save_images(&self, images: &[StoredImage]) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        for image in images {
+            if let Some(run) = state.runs.get_mut(&image.run).filter(|r| r.row.status.is_open()) {
+                run.keep_image(image);
+            }
+        }
+        Ok(())
+    }
+
+    fn image(&self, run: RunKey, through: u64) -> Result<Option<StoredImage>, StoreError> {
+        let state = self.state.lock();
+        let newest = state.runs.get(&run).and_then(|r| r.images.range(..=through).next_back());
+        Ok(newest.map(|(event_id, bytes)| StoredImage { run, event_id: *event_id, bytes: bytes.clone() }))
+    }
+
+    fn discard_image(&self, run: RunKey, event_id: u64) -> Result<(), StoreError> {
+        if let Some(run) = self.state.lock().runs.get_mut(&run) {
+            run.images.remove(&event_id);
+        }
+        Ok(())
     }
 }

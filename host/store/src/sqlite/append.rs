@@ -10,14 +10,14 @@ use relive_core::{
     Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
-    ports::{AppendError, AppendItem, Appended, NewExecution, Status, TaskRow},
+    ports::{AppendError, AppendItem, Appended, NewExecution, Status, StoredImage, TaskRow},
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, params};
 
 use super::{
     bulk::Bulk,
     error::unreadable,
-    read,
+    images, read,
     rows::{self, last_row_key, level_code, row_key, status_code, time},
     writer::{Done, FaultPoint, Shared, Writer},
 };
@@ -231,6 +231,7 @@ struct Gathered<'a> {
     tasks: BTreeMap<i64, Option<&'a TaskRow>>,
     timers: BTreeMap<i64, Option<Timestamp>>,
     logs: Vec<(i64, &'a LogLine)>,
+    images: Vec<&'a StoredImage>,
     closed: Vec<RunKey>,
 }
 
@@ -262,6 +263,7 @@ impl<'a> Gathered<'a> {
         let first = after.log_count - item.logs.len() as u64 + 1;
         self.logs.extend((first..).zip(&item.logs).map(|(no, line)| (row_key(run, no), line)));
         if after.status.is_open() {
+            self.images.extend(&item.image);
             self.tasks.extend(item.put_tasks.iter().map(|t| (row_key(run, t.command_no), Some(t))));
             self.tasks.extend(item.remove_tasks.iter().map(|no| (row_key(run, *no), None)));
             self.timers.extend(item.put_timers.iter().map(|t| (row_key(run, t.command_no), Some(t.deadline))));
@@ -296,8 +298,9 @@ impl<'a> Gathered<'a> {
             let range = (row_key(*run, 0), last_row_key(*run));
             conn.prepare_cached("DELETE FROM tasks WHERE key BETWEEN ?1 AND ?2")?.execute(range)?;
             conn.prepare_cached("DELETE FROM timers WHERE key BETWEEN ?1 AND ?2")?.execute(range)?;
+            conn.prepare_cached("DELETE FROM images WHERE key BETWEEN ?1 AND ?2")?.execute(range)?;
         }
-        Ok(())
+        self.images.iter().filter(|i| !self.closed.contains(&i.run)).try_for_each(|image| images::put(conn, image))
     }
 
     fn flush_tasks(&self, conn: &Connection) -> Result<()> {

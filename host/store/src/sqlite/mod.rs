@@ -9,6 +9,7 @@ mod bulk;
 mod catalog;
 mod checkpoint;
 mod error;
+mod images;
 mod lock;
 mod open;
 mod pool;

@@ -6,7 +6,10 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use crate::check::MAX_RUN_KEY;
 
 /// Every migration in order; the database's `user_version` is how many it has had.
-const MIGRATIONS: &[&str] = &[include_str!("../../../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../../../migrations/sqlite/0002_images.sql"),
+];
 /// "RLIV" in the file's header: the database is ours.
 pub(super) const APPLICATION_ID: i64 = 0x524c_4956;
 /// Run keys reserved at once: one commit in this many starts. What a host does not use is lost.
