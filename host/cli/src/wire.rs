@@ -175,6 +175,8 @@ pub struct UnreadMessage {
 pub struct Verify {
     pub executions: u64,
     pub events: u64,
+    pub relived: u64,
+    pub images: u64,
     pub findings: Vec<Finding>,
 }
 
@@ -183,6 +185,14 @@ pub struct Finding {
     pub workflow_id: String,
     pub run_id: String,
     pub violation: String,
+}
+
+/// `POST /executions/{id}/fork`.
+#[derive(Debug, Deserialize)]
+pub struct Forked {
+    pub workflow_id: String,
+    pub run_id: String,
+    pub through: u64,
 }
 
 /// `POST /workflows`.

@@ -167,8 +167,8 @@ impl<G: Guest> Life<G> {
     }
 
     /// Relives a tail: the events behind those that a laid memory image covers.
-    pub fn relive_tail(&mut self, tail: &[HistoryEvent], record: Record) -> Result<Relived, TurnError> {
-        self.catch_up(tail, record, u64::MAX, |_, _| {})
+    pub fn relive_tail(&mut self, tail: &[HistoryEvent], record: Record, until: u64) -> Result<Relived, TurnError> {
+        self.catch_up(tail, record, until, |_, _| {})
     }
 
     fn catch_up(

@@ -72,6 +72,7 @@ fn all() -> Vec<Attributes> {
         CancelRequested { reason: text() }.into(),
         ExecutionBlocked { reason: BlockReason::Trap, report: text() }.into(),
         ExecutionUnblocked { reason: text() }.into(),
+        ExecutionForked { from: start().execution, through: 3 }.into(),
         schedule("charge", r#"{"x": [1, 2.50]}"#).into(),
         TaskCompleted { attempt: 2, result: json("null") }.into(),
         TaskFailed { attempt: 1, failure: failure() }.into(),

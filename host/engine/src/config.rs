@@ -39,6 +39,8 @@ pub struct EngineConfig {
     pub workers: usize,
     pub cache: CacheLimits,
     pub images: ImageConfig,
+    /// Open executions a minute that the auditor relives and holds against their memory images; 0: none.
+    pub audits_per_minute: u32,
     /// How often the sweep looks for work that nobody holds.
     pub sweep_every: Duration,
     /// How long a graceful shutdown waits for running activities.
@@ -53,6 +55,7 @@ impl Default for EngineConfig {
             workers: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16)),
             cache: CacheLimits::default(),
             images: ImageConfig::default(),
+            audits_per_minute: 0,
             sweep_every: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(5),
         }

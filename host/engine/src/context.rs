@@ -32,6 +32,8 @@ pub(crate) struct Stats {
     pub relived_events: AtomicU64,
     pub relive_nanos: AtomicU64,
     pub recovered: AtomicU64,
+    pub audited: AtomicU64,
+    pub audit_findings: AtomicU64,
     pub in_flight: AtomicUsize,
 }
 

@@ -21,6 +21,7 @@ use crate::{
     config::{EngineConfig, EngineParts},
     context::{Context, Stats},
     dispatch::Dispatcher,
+    facade::deep,
     images::{self, Images},
     marks::Marks,
     message::Message,
@@ -107,6 +108,14 @@ impl Engine {
         };
         engine.spawn("relive-images", save).map_err(|e| fail("start the keeper of images", e))?;
         engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
+        if engine.context.config.audits_per_minute > 0 {
+            let auditor = engine.clone();
+            let rate = engine.context.config.audits_per_minute;
+            let run = move |context: &Arc<Context>| {
+                deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
+            };
+            engine.spawn("relive-audit", run).map_err(|e| fail("start the auditor", e))?;
+        }
         Ok(engine)
     }
 

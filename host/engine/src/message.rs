@@ -6,7 +6,7 @@ use relive_core::{
     Error, Json, Timestamp,
     event::{EventBody, TimeoutType},
     failure::Failure,
-    ports::{AppendError, AppendItem, Appended, NewExecution},
+    ports::{AppendError, AppendItem, Appended, NewExecution, StoredImage},
 };
 use tokio::sync::oneshot;
 
@@ -75,6 +75,8 @@ pub(crate) enum Message {
     Wake,
     /// Try again what the store could not do.
     Retry,
+    /// Take a memory image of the guest, if it waits.
+    Capture(crossbeam_channel::Sender<Option<StoredImage>>),
     /// Make room: let the live guest go.
     Evict,
     /// The host stops: commit what rides along.

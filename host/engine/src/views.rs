@@ -198,6 +198,9 @@ pub struct UnreadMessage {
 pub struct VerifyReport {
     pub executions: u64,
     pub events: u64,
+    /// Executions that were relived, and images held against them; only by deep checks.
+    pub relived: u64,
+    pub images: u64,
     pub findings: Vec<Finding>,
 }
 
@@ -206,6 +209,15 @@ pub struct Finding {
     pub workflow_id: String,
     pub run_id: RunId,
     pub violation: String,
+}
+
+/// A fork.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forked {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    /// The last event that was copied.
+    pub through: u64,
 }
 
 /// What a deployment made.
@@ -250,6 +262,9 @@ pub struct HostStatus {
     pub relived_events: u64,
     pub relive_micros: u64,
     pub recovered: u64,
+    /// Executions that the auditor checked, and differences that it found.
+    pub audited: u64,
+    pub audit_findings: u64,
     pub images: ImageStatus,
 }
 

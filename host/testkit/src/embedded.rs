@@ -179,7 +179,7 @@ impl Embedded {
     /// # Panics
     /// If the checker finds anything.
     pub async fn verify(&self) -> u64 {
-        let report = self.engine.verify(Namespace::default(), None).await.expect("a report");
+        let report = self.engine.verify(Namespace::default(), None, true).await.expect("a report");
         assert!(report.findings.is_empty(), "{:?}", report.findings);
         report.executions
     }

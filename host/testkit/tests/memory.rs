@@ -226,7 +226,7 @@ impl World {
                 let mut laid = Life::new(self.loaded.lay(cursor, &captured.stamp, &captured.body).expect("laid"));
                 prop_assert_eq!(&laid.guest().cursor().state(), &Some(state.clone()));
                 let record = Record::Complete { applied_through: later.applied_through, commands: later.commands };
-                laid.relive_tail(&self.events[stand.events..later.events], record).expect("the tail agrees");
+                laid.relive_tail(&self.events[stand.events..later.events], record, u64::MAX).expect("the tail agrees");
                 let differs = memory(&mut laid).iter().zip(&later.memory).position(|(a, b)| a != b);
                 prop_assert_eq!(
                     (memory(&mut laid).len(), differs),

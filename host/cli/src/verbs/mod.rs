@@ -6,6 +6,7 @@ mod completions;
 mod deploy;
 mod dev;
 mod doctor;
+mod fork;
 mod history;
 mod inspect;
 mod list;
@@ -67,6 +68,8 @@ pub enum Verb {
     Replay(replay::Args),
     /// Show open promises, steps and published values at any event
     State(state::Args),
+    /// Make a new execution of another's history up to an event
+    Fork(fork::Args),
     /// Check stored histories
     Verify(verify::Args),
     /// Check this machine, the data directory and the host
@@ -95,6 +98,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Unblock(args) => unblock::run(&args, context),
         Verb::Replay(args) => replay::run(&args, context),
         Verb::State(args) => state::run(&args, context),
+        Verb::Fork(args) => fork::run(&args, context),
         Verb::Verify(args) => verify::run(&args, context),
         Verb::Doctor(args) => doctor::run(&args, context),
         Verb::Completions(args) => completions::run(&args),

@@ -17,6 +17,9 @@ pub struct Args {
     /// Every execution of the namespace
     #[arg(long)]
     all: bool,
+    /// Also relive each, and hold its memory images against the relived memory, byte for byte
+    #[arg(long)]
+    deep: bool,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -24,6 +27,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Some(id) => context.client.execution(id, &["verify"]),
         None => context.client.namespace("verify"),
     };
+    let route = route.query_if("deep", args.deep.then_some(true));
     let answer = while_doing("checking histories", context.global.json, || context.client.post(&route, ""))?;
     let report: Verify = decode(&answer)?;
     let exit = if report.findings.is_empty() { Exit::Ok } else { Exit::Findings };
@@ -31,8 +35,13 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         output::line(&answer)?;
         return Ok(exit);
     }
+    let deep = if args.deep {
+        format!(", relived {}, compared {} memory images", report.relived, report.images)
+    } else {
+        String::new()
+    };
     output::line(&format!(
-        "checked {} executions with {} events: {} findings",
+        "checked {} executions with {} events{deep}: {} findings",
         report.executions,
         report.events,
         report.findings.len()

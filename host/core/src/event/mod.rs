@@ -26,7 +26,8 @@ pub use snapshot::{SnapshotCreated, SnapshotDiscarded};
 pub use timer::{TimerCanceled, TimerCreated, TimerFired};
 pub use workflow::{
     BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted,
-    ExecutionContinuedAsNew, ExecutionFailed, ExecutionStarted, ExecutionTerminated, ExecutionUnblocked,
+    ExecutionContinuedAsNew, ExecutionFailed, ExecutionForked, ExecutionStarted, ExecutionTerminated,
+    ExecutionUnblocked,
 };
 
 /// What an event is about.
@@ -127,6 +128,7 @@ events! {
     7  CancelRequested         Workflow Inbound;
     8  ExecutionBlocked        Workflow Control;
     9  ExecutionUnblocked      Workflow Control;
+    10 ExecutionForked         Workflow Control;
     20 TaskScheduled           Activity Command;
     21 TaskCompleted           Activity Inbound;
     22 TaskFailed              Activity Inbound;

@@ -41,6 +41,14 @@ pub struct ExecutionStarted {
     pub carried_cancel: bool,
 }
 
+/// The events before were copied from another execution, which this one left there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExecutionForked {
+    pub from: ExecutionKey,
+    /// The last event that was copied.
+    pub through: u64,
+}
+
 /// The guest returned a result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionCompleted {

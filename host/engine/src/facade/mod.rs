@@ -2,7 +2,9 @@
 //! questions are answered from the store.
 
 mod control;
+pub(crate) mod deep;
 mod deploy;
+mod fork;
 mod lookup;
 mod reads;
 mod relive;

@@ -146,6 +146,8 @@ impl Engine {
             relived_events: stats.relived_events.load(Ordering::Relaxed),
             relive_micros: stats.relive_nanos.load(Ordering::Relaxed) / 1_000,
             recovered: stats.recovered.load(Ordering::Relaxed),
+            audited: stats.audited.load(Ordering::Relaxed),
+            audit_findings: stats.audit_findings.load(Ordering::Relaxed),
             images: context.images.status(),
         }
     }

@@ -1,9 +1,9 @@
 //! Reliving for people: replay without effects, and the state at any event.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use relive_core::{
-    Digest, Error, ErrorKind, HistoryEvent,
+    Digest, Error, ErrorKind, HistoryEvent, Json,
     cursor::{Cursor, Open, RunContext},
     event::Attributes,
     guest::Guest,
@@ -11,16 +11,19 @@ use relive_core::{
     ports::ExecutionRow,
 };
 
-use super::steps::steps;
+use super::{lookup::store_error, steps::steps};
 use crate::{
     engine::Engine,
+    owner::{BoxedLife, Laid, lay},
     requests::Target,
     views::{OpenPromise, ReplayReport, StateView, UnreadMessage},
 };
 
+type Values = BTreeMap<String, Json>;
+
 /// A shadow of an execution: the same history, no effects.
-struct Shadow {
-    life: Life<Box<dyn Guest>>,
+pub(crate) struct Shadow {
+    pub life: Life<Box<dyn Guest>>,
     digest: Digest,
 }
 
@@ -70,19 +73,51 @@ impl Engine {
                     "events are numbered from 1; there is no state at 0",
                 ));
             }
-            let mut shadow = engine.shadow(&row, &events, None)?;
-            shadow.life.guest().cursor().collect();
-            let relived = shadow.life.relive(&events, record(&row), at);
+            let seen = &events[..usize::try_from(at).unwrap_or(usize::MAX).min(events.len())];
+            if let Some((mut life, published)) = engine.stand_from_image(&row, at)? {
+                return Ok(view(&row, at, seen, &mut life, published));
+            }
+            let mut life = engine.shadow(&row, &events, None)?.life;
+            life.guest().cursor().collect();
+            let relived = life.relive(&events, record(&row), at);
             let relived = relived
                 .map_err(|e| Error::new(ErrorKind::Replay, "replay-failed", e.to_string()).at(&row.execution))?;
-            let seen: Vec<HistoryEvent> = events.into_iter().take_while(|e| e.event_id <= at).collect();
-            Ok(view(&row, at, &seen, shadow, relived.output.published))
+            Ok(view(&row, at, seen, &mut life, relived.output.published))
         })
         .await
     }
 
+    /// The guest at event `at` from the nearest stored image, with what was published by then. `None` where no image
+    /// fits, or where a value was published later: then only reliving knows what stood there before.
+    fn stand_from_image(&self, row: &ExecutionRow, at: u64) -> Result<Option<(BoxedLife, Values)>, Error> {
+        let context = &self.context;
+        let Some(image) = context.images.store.image(row.key, at).map_err(store_error)? else {
+            return Ok(None);
+        };
+        let published = context.store.published(row.key, None).map_err(store_error)?;
+        if published.iter().any(|p| p.event_id > at) {
+            return Ok(None);
+        }
+        let laid = lay(&*context.store, &*context.guests, row, &image.bytes);
+        let caught_up = laid.map_err(|e| e.to_string()).and_then(|Laid { mut life, tail, .. }| {
+            life.relive_tail(&tail, record(row), at).map(|_| life).map_err(|e| e.to_string())
+        });
+        match caught_up {
+            Ok(life) => Ok(Some((life, published.into_iter().map(|p| (p.key, p.value)).collect()))),
+            Err(error) => {
+                tracing::warn!(execution = %row.execution, through = image.event_id, %error, "a memory image is ignored");
+                Ok(None)
+            }
+        }
+    }
+
     /// An instance that has not begun, under the execution's code or `wasm`.
-    fn shadow(&self, row: &ExecutionRow, events: &[HistoryEvent], wasm: Option<&[u8]>) -> Result<Shadow, Error> {
+    pub(crate) fn shadow(
+        &self,
+        row: &ExecutionRow,
+        events: &[HistoryEvent],
+        wasm: Option<&[u8]>,
+    ) -> Result<Shadow, Error> {
         let unusable = |what: String| Error::new(ErrorKind::Replay, "replay-failed", what).at(&row.execution);
         let Some(start) = events.first() else {
             return Err(unusable("the history is empty".to_owned()));
@@ -103,20 +138,15 @@ impl Engine {
     }
 }
 
-fn record(row: &ExecutionRow) -> Record {
+/// The record that a row is of its history.
+pub(crate) fn record(row: &ExecutionRow) -> Record {
     Record::Complete { applied_through: row.applied_through, commands: row.command_count }
 }
 
-fn view(
-    row: &ExecutionRow,
-    at: u64,
-    seen: &[HistoryEvent],
-    mut shadow: Shadow,
-    published: std::collections::BTreeMap<String, relive_core::Json>,
-) -> StateView {
+fn view(row: &ExecutionRow, at: u64, seen: &[HistoryEvent], life: &mut BoxedLife, published: Values) -> StateView {
     let steps = steps(seen);
-    let outcome = shadow.life.outcome().map(|o| o.describe());
-    let cursor = shadow.life.guest().cursor();
+    let outcome = life.outcome().map(|o| o.describe());
+    let cursor = life.guest().cursor();
     let name = |no: &u64| steps.iter().find(|s| s.command_no == *no).map(|s| s.name.clone()).unwrap_or_default();
     let open_promises = cursor.open().iter().map(|(no, open)| match open {
         Open::Activity { .. } => OpenPromise { promise: *no, kind: "activity", name: name(no) },

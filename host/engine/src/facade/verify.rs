@@ -23,12 +23,18 @@ const MAX_FINDINGS: usize = 1_000;
 
 impl Engine {
     /// Checks one execution's run, or all of a namespace.
-    pub async fn verify(&self, namespace: Namespace, target: Option<Target>) -> Result<VerifyReport, Error> {
+    /// `deep` also relives each, and holds its memory images against the relived guest, byte for byte.
+    pub async fn verify(
+        &self,
+        namespace: Namespace,
+        target: Option<Target>,
+        deep: bool,
+    ) -> Result<VerifyReport, Error> {
         self.blocking(move |engine| {
             let mut report = VerifyReport::default();
             if let Some(target) = target {
                 let row = engine.find(&target)?;
-                engine.check(&row, &mut report)?;
+                engine.check(&row, deep, &mut report)?;
                 return Ok(report);
             }
             let filter = ListFilter { namespace, ..ListFilter::default() };
@@ -36,7 +42,7 @@ impl Engine {
             loop {
                 let rows = engine.context.store.list(&filter, before, PAGE).map_err(store_error)?;
                 for row in &rows {
-                    engine.check(row, &mut report)?;
+                    engine.check(row, deep, &mut report)?;
                 }
                 before = rows.last().map(|r| r.key);
                 if rows.len() < PAGE || report.findings.len() >= MAX_FINDINGS {
@@ -47,7 +53,7 @@ impl Engine {
         .await
     }
 
-    fn check(&self, row: &ExecutionRow, report: &mut VerifyReport) -> Result<(), Error> {
+    fn check(&self, row: &ExecutionRow, deep: bool, report: &mut VerifyReport) -> Result<(), Error> {
         let mut found = Ok(0);
         for _ in 0..TRIES {
             found = self.check_once(row.key)?;
@@ -56,13 +62,19 @@ impl Engine {
             }
         }
         report.executions += 1;
-        match found {
-            Ok(events) => report.events += events,
-            Err(violation) => report.findings.push(Finding {
+        let finding = match found {
+            Ok(events) => {
+                report.events += events;
+                if deep { self.check_deep(row, report)? } else { None }
+            }
+            Err(violation) => Some(violation.to_string()),
+        };
+        if let Some(violation) = finding {
+            report.findings.push(Finding {
                 workflow_id: row.execution.workflow_id.to_string(),
                 run_id: row.execution.run_id,
-                violation: violation.to_string(),
-            }),
+                violation,
+            });
         }
         Ok(())
     }

@@ -127,7 +127,7 @@ impl Owner {
     ) -> Result<(), Ignored> {
         let Laid { mut life, tail, .. } = lay(&*context.store, &*context.guests, row, &image.bytes)?;
         let (applied_through, commands) = (row.applied_through, row.command_count);
-        life.relive_tail(&tail, Record::Complete { applied_through, commands })?;
+        life.relive_tail(&tail, Record::Complete { applied_through, commands }, u64::MAX)?;
         self.unapplied =
             tail.into_iter().filter(|e| e.event_id > applied_through && e.event_type().is_inbound()).collect();
         self.life = Some(life);

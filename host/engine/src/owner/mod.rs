@@ -152,6 +152,9 @@ impl Owner {
             Message::Appended(item, result) => self.appended(context, *item, result),
             Message::Wake => {}
             Message::Retry => self.paused = false,
+            Message::Capture(reply) => {
+                let _ = reply.send(self.capture(context));
+            }
             Message::Evict => self.evict(context),
             Message::Flush(done) => {
                 self.flush = true;

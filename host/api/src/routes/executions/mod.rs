@@ -1,6 +1,7 @@
 //! Routes of executions: the collection, and `{id}` with what hangs below it. `?run_id=` names a run everywhere.
 
 mod control;
+mod fork;
 mod history;
 mod list;
 mod logs;
@@ -36,6 +37,7 @@ pub fn of_one() -> Router<Engine> {
         .route("/cancel", post(control::cancel))
         .route("/terminate", post(control::terminate))
         .route("/unblock", post(control::unblock))
+        .route("/fork", post(fork::fork))
         .route("/replay", post(replay::replay))
         .route("/state", get(state::state))
         .route("/verify", post(verify::execution))

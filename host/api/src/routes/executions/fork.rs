@@ -1,0 +1,30 @@
+//! `POST /executions/{id}/fork`: a new execution from the history up to an event. 201 once it is durable.
+
+use axum::{Json, body::Body, extract::State, http::StatusCode};
+use relive_core::WorkflowId;
+use relive_engine::{Engine, views::Forked};
+use serde::Deserialize;
+
+use crate::{
+    extract::{ExecutionPath, parse, read_small},
+    problem::Problem,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForkBody {
+    /// The last event to take.
+    at: u64,
+    /// The fork's id; a fresh UUID if none.
+    workflow_id: Option<WorkflowId>,
+}
+
+pub async fn fork(
+    State(engine): State<Engine>,
+    ExecutionPath(target): ExecutionPath,
+    body: Body,
+) -> Result<(StatusCode, Json<Forked>), Problem> {
+    let bytes = read_small(body).await?;
+    let body: ForkBody = parse(&bytes)?;
+    Ok((StatusCode::CREATED, Json(engine.fork(target, body.at, body.workflow_id).await?)))
+}
