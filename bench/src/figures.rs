@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{Figures, host::Host, raw, turns};
+use crate::{
+    Figures, crowds,
+    host::{Host, guest},
+    raw, turns, wake,
+};
 
 type Measure = fn(&Path) -> anyhow::Result<Figures>;
 
@@ -16,10 +20,19 @@ type Measure = fn(&Path) -> anyhow::Result<Figures>;
 pub const ALL: &[(&str, Measure)] = &[
     ("raw", raw::measure),
     ("steps", steps),
+    ("crowded", crowded),
+    ("wasm-activity", wasm_activity),
     ("sequential", sequential),
     ("replay", replay),
     ("suspended", suspended),
     ("turns", turns::measure),
+    ("wake", wake::measure),
+    ("images", wake::sizes),
+    ("signals", crowds::signals),
+    ("waiting", crowds::waiting),
+    ("sleepers", crowds::sleepers),
+    ("timers", crowds::timers),
+    ("idle", crowds::idle),
     ("start", start),
 ];
 
@@ -36,11 +49,11 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// 50 concurrent executions of 10 steps, 200 bytes in and out, native activities, start and result over HTTP.
 fn steps(data: &Path) -> anyhow::Result<Figures> {
     let host = Host::with_steps(data, &[])?;
-    burst(&host, 200)?;
+    burst(&host, CONCURRENT, 200, "echo")?;
     let (mut rates, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let before = host.cpu_seconds()?;
-        let took = burst(&host, EXECUTIONS)?;
+        let took = burst(&host, CONCURRENT, EXECUTIONS, "echo")?;
         let steps = (EXECUTIONS * STEPS) as f64;
         rates.push(steps / took.as_secs_f64());
         cpu.push((host.cpu_seconds()? - before) * 1e6 / steps);
@@ -50,9 +63,36 @@ fn steps(data: &Path) -> anyhow::Result<Figures> {
     Ok(Figures::from([("sqlite_steps_per_s", median(rates)), ("cpu_us_per_step", median(cpu))]))
 }
 
-fn burst(host: &Host, executions: u64) -> anyhow::Result<Duration> {
+/// The same with more clients at once.
+fn crowded(data: &Path) -> anyhow::Result<Figures> {
+    let host = Host::with_steps(data, &[])?;
+    let mut figures = Figures::new();
+    for (name, concurrent) in [("sqlite_steps_per_s_c200", 200), ("sqlite_steps_per_s_c1000", 1_000)] {
+        burst(&host, concurrent, 1_000, "echo")?;
+        let mut rates = Vec::new();
+        for _ in 0..RUNS {
+            let took = burst(&host, concurrent, 2 * EXECUTIONS, "echo")?;
+            rates.push((2 * EXECUTIONS * STEPS) as f64 / took.as_secs_f64());
+        }
+        figures.insert(name, median(rates));
+    }
+    Ok(figures)
+}
+
+/// The same with the activity in WebAssembly, a fresh instance a call.
+fn wasm_activity(data: &Path) -> anyhow::Result<Figures> {
+    let host = Host::with_steps(data, &[])?;
+    let path = "/v1/namespaces/default/activities?name=wasm-echo";
+    host.connect()?.call("POST", path, &guest("echo/echo_activities.wasm")?)?;
+    burst(&host, CONCURRENT, 100, "wasm-echo")?;
+    let took = burst(&host, CONCURRENT, EXECUTIONS, "wasm-echo")?;
+    let rate = (EXECUTIONS * STEPS) as f64 / took.as_secs_f64();
+    Ok(Figures::from([("sqlite_wasm_activity_steps_per_s", rate)]))
+}
+
+fn burst(host: &Host, concurrent: usize, executions: u64, activity: &str) -> anyhow::Result<Duration> {
     let next = AtomicU64::new(0);
-    let mut connections = (0..CONCURRENT).map(|_| host.connect()).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut connections = (0..concurrent).map(|_| host.connect()).collect::<anyhow::Result<Vec<_>>>()?;
     let began = Instant::now();
     std::thread::scope(|scope| {
         let threads: Vec<_> = connections
@@ -61,7 +101,7 @@ fn burst(host: &Host, executions: u64) -> anyhow::Result<Duration> {
                 let next = &next;
                 scope.spawn(move || {
                     while next.fetch_add(1, Ordering::Relaxed) < executions {
-                        Host::run_steps(&mut *connection, None, STEPS)?;
+                        Host::run_activity(&mut *connection, None, STEPS, activity)?;
                     }
                     anyhow::Ok(())
                 })
@@ -109,7 +149,11 @@ fn sequential(data: &Path) -> anyhow::Result<Figures> {
 /// Reliving from the store, reading, decoding and hash check included, on a host that was just started.
 fn replay(data: &Path) -> anyhow::Result<Figures> {
     let mut figures = Figures::new();
-    let sizes = [("replay_us_per_event_at_1k", 500u64), ("replay_us_per_event_at_10k", 5_000)];
+    let sizes = [
+        ("replay_us_per_event_at_1k", 500u64),
+        ("replay_us_per_event_at_10k", 5_000),
+        ("replay_us_per_event_at_50k", 25_000),
+    ];
     let host = Host::with_steps(data, &[])?;
     for (name, steps) in sizes {
         Host::run_steps(&mut host.connect()?, Some(name), steps)?;

@@ -69,11 +69,34 @@ impl Host {
 
     /// Runs `steps` with that many steps to its end.
     pub fn run_steps(connection: &mut Connection, id: Option<&str>, steps: u64) -> anyhow::Result<()> {
+        Self::run_activity(connection, id, steps, "echo")
+    }
+
+    /// The same with another activity than `echo`.
+    pub fn run_activity(
+        connection: &mut Connection,
+        id: Option<&str>,
+        steps: u64,
+        activity: &str,
+    ) -> anyhow::Result<()> {
         let id = id.map(|id| format!(r#""workflow_id":"{id}","#)).unwrap_or_default();
-        let body = format!(r#"{{"workflow":"steps",{id}"input":{{"steps":{steps},"payload_bytes":200}}}}"#);
+        let input = format!(r#"{{"steps":{steps},"payload_bytes":200,"activity":"{activity}"}}"#);
+        let body = format!(r#"{{"workflow":"steps",{id}"input":{input}}}"#);
         let answer = connection.call("POST", "/v1/namespaces/default/executions?wait_ms=60000", body.as_bytes())?;
         if !answer.windows(11).any(|w| w == b"\"completed\"") {
             bail!("steps did not complete: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(())
+    }
+
+    /// Ends the host in good order.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let status = Command::new("kill").arg(self.child.id().to_string()).status()?;
+        anyhow::ensure!(status.success(), "the host cannot be asked to end");
+        let began = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "the host does not end");
+            std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }

@@ -3,11 +3,13 @@
 //!
 //! Owns the measuring; must not know how the host works inside, but for the figures of the sandbox and the raw store.
 
+mod crowds;
 mod figures;
 mod host;
 mod http;
 mod raw;
 mod turns;
+mod wake;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,9 +1,10 @@
 //! The workflows that benchmarks run: as little of the guest's own as possible around each step.
 
-use relive_sdk::{activity, message, workflow, Failure};
+use relive_sdk::{activity, message, timer, workflow, Failure};
 use schemars::JsonSchema;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 #[derive(Deserialize, JsonSchema)]
 struct Steps {
@@ -12,10 +13,17 @@ struct Steps {
     /// Length of each one's input.
     #[serde(default = "payload_bytes")]
     payload_bytes: usize,
+    /// The activity's name.
+    #[serde(default = "echo")]
+    activity: String,
 }
 
 fn payload_bytes() -> usize {
     200
+}
+
+fn echo() -> String {
+    "echo".to_owned()
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -23,12 +31,12 @@ struct Done {
     steps: u32,
 }
 
-/// Runs activities named `echo` in sequence.
+/// Runs activities in sequence.
 #[workflow(channels = [])]
 async fn steps(input: Steps) -> Result<Done, Failure> {
     let payload = "x".repeat(input.payload_bytes);
     for _ in 0..input.steps {
-        activity::<IgnoredAny>("echo", payload.as_str()).await?;
+        activity::<IgnoredAny>(&input.activity, payload.as_str()).await?;
     }
     Ok(Done { steps: input.steps })
 }
@@ -57,4 +65,36 @@ async fn waiter() -> Result<Received, Failure> {
     }
 }
 
-relive_sdk::workflows![steps, waiter];
+/// Runs activities in sequence, then counts messages as `waiter` does.
+#[workflow(channels = ["go"])]
+async fn steps_then_wait(input: Steps) -> Result<Received, Failure> {
+    let payload = "x".repeat(input.payload_bytes);
+    for _ in 0..input.steps {
+        activity::<IgnoredAny>(&input.activity, payload.as_str()).await?;
+    }
+    waiter().await
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Nap {
+    /// How long, in milliseconds.
+    ms: u64,
+    /// How often.
+    #[serde(default = "once")]
+    times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// Sleeps.
+#[workflow(channels = [])]
+async fn nap(input: Nap) -> Result<(), Failure> {
+    for _ in 0..input.times {
+        timer(Duration::from_millis(input.ms)).await?;
+    }
+    Ok(())
+}
+
+relive_sdk::workflows![steps, waiter, steps_then_wait, nap];

@@ -1,8 +1,11 @@
 //! Cold memory images: in memory up to a bound, then in the store. A cache: what is lost here relives.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -60,6 +63,8 @@ struct Kept {
 struct Shelf {
     images: LruCache<RunKey, Kept>,
     bytes: usize,
+    /// On their way to the store.
+    leaving: HashMap<RunKey, StoredImage>,
 }
 
 pub(crate) struct Images {
@@ -74,7 +79,7 @@ impl Images {
     /// The images, and what is to be saved: for [`save`].
     pub fn new(config: ImageConfig, store: Arc<dyn ImageStore>) -> (Self, Receiver<StoredImage>) {
         let (spill, spilled) = crossbeam_channel::bounded(BACKLOG);
-        let shelf = Mutex::new(Shelf { images: LruCache::unbounded(), bytes: 0 });
+        let shelf = Mutex::new(Shelf { images: LruCache::unbounded(), bytes: 0, leaving: HashMap::new() });
         (Self { config, stats: ImageStats::default(), store, shelf, spill }, spilled)
     }
 
@@ -93,7 +98,9 @@ impl Images {
             {
                 shelf.bytes -= kept.bytes.len() + ENTRY_BYTES;
                 if !kept.stored {
-                    spilled.push(StoredImage { run, event_id: kept.event_id, bytes: kept.bytes });
+                    let image = StoredImage { run, event_id: kept.event_id, bytes: kept.bytes };
+                    shelf.leaving.insert(run, image.clone());
+                    spilled.push(image);
                 }
             }
         }
@@ -106,7 +113,9 @@ impl Images {
     /// The image of a run in memory.
     pub fn get(&self, run: RunKey) -> Option<StoredImage> {
         let mut shelf = self.shelf.lock();
-        let kept = shelf.images.get(&run)?;
+        let Some(kept) = shelf.images.get(&run) else {
+            return shelf.leaving.get(&run).cloned();
+        };
         Some(StoredImage { run, event_id: kept.event_id, bytes: kept.bytes.clone() })
     }
 
@@ -115,6 +124,7 @@ impl Images {
         if let Some(kept) = shelf.images.pop(&run) {
             shelf.bytes -= kept.bytes.len() + ENTRY_BYTES;
         }
+        shelf.leaving.remove(&run);
     }
 
     pub fn status(&self) -> ImageStatus {
@@ -152,6 +162,12 @@ impl Images {
     fn save(&self, batch: &[StoredImage]) {
         if let Err(error) = self.store.save_images(batch) {
             tracing::warn!(%error, images = batch.len(), "memory images were not saved; their executions will relive");
+        }
+        let mut shelf = self.shelf.lock();
+        for image in batch {
+            if shelf.leaving.get(&image.run).is_some_and(|leaving| leaving.event_id == image.event_id) {
+                shelf.leaving.remove(&image.run);
+            }
         }
     }
 

@@ -55,7 +55,9 @@ pub enum EventClass {
 }
 
 macro_rules! events {
-    ($($code:literal $name:ident $category:ident $class:ident;)*) => {
+    (@held $name:ident) => { $name };
+    (@held $name:ident boxed) => { Box<$name> };
+    ($($code:literal $name:ident $category:ident $class:ident $($boxed:ident)?;)*) => {
         /// The type of an event; the discriminant is its stored number.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[repr(u16)]
@@ -64,7 +66,7 @@ macro_rules! events {
         /// An event's type together with its attributes.
         #[derive(Clone, Debug, PartialEq, Serialize)]
         #[serde(tag = "event_type", content = "attributes")]
-        pub enum Attributes { $($name($name)),* }
+        pub enum Attributes { $($name(events!(@held $name $($boxed)?))),* }
 
         impl EventType {
             /// All types, by number.
@@ -113,13 +115,14 @@ macro_rules! events {
         }
 
         $(impl From<$name> for Attributes {
-            fn from(a: $name) -> Self { Self::$name(a) }
+            fn from(a: $name) -> Self { Self::$name(a.into()) }
         })*
     };
 }
 
 events! {
-    1  ExecutionStarted        Workflow Inbound;
+    // Boxed: it is there once, and would make every event as large as itself.
+    1  ExecutionStarted        Workflow Inbound boxed;
     2  ExecutionCompleted      Workflow Command;
     3  ExecutionFailed         Workflow Command;
     4  ExecutionCanceled       Workflow Command;
