@@ -95,6 +95,7 @@ impl Host {
             cache_dir: Some(config.data_dir.join("native")),
             compile: config.compile,
             compile_limits: CompileLimits::default(),
+            optimise: true,
         };
         // The store first: it makes the directory, and refuses one that another host has.
         let store = Arc::new(SqliteStore::open(&config.data_dir, OpenOptions::default())?);

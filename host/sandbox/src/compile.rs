@@ -47,7 +47,7 @@ const EXIT_SETUP: u8 = 11;
 /// Where compilation happens.
 #[derive(Clone, Debug)]
 pub enum CompileMode {
-    /// In a child process: `program args.. <kind> <address space> <cpu seconds>`, which calls
+    /// In a child process: `program args.. <kind> <optimise> <address space> <cpu seconds>`, which calls
     /// [`compile_child_main`].
     Child { program: PathBuf, args: Vec<OsString> },
     /// In this process, without limits: for tests, and for embedders who trust their components.
@@ -125,6 +125,7 @@ impl Compiler {
                 command
                     .args(args)
                     .arg(engine.kind().as_str())
+                    .arg(engine.optimises().to_string())
                     .arg(self.limits.address_space.to_string())
                     .arg(self.limits.cpu.as_secs().max(1).to_string());
                 in_child(command, component, &self.limits)?
@@ -241,17 +242,19 @@ pub fn compile_child_main() -> ExitCode {
 
 fn child(args: &[String]) -> Result<(), (u8, String)> {
     let setup = |reason: String| (EXIT_SETUP, reason);
-    let [.., kind, address_space, cpu] = args else {
-        return Err(setup("usage: <workflow|activity> <address space in bytes> <cpu seconds>".into()));
+    let [.., kind, optimise, address_space, cpu] = args else {
+        let usage = "usage: <workflow|activity> <optimise: true|false> <address space in bytes> <cpu seconds>";
+        return Err(setup(usage.into()));
     };
     let kind = EngineKind::parse(kind).ok_or_else(|| setup(format!("no engine is named {kind:?}")))?;
     let number = |text: &str| text.parse::<u64>().map_err(|e| setup(format!("{text:?}: {e}")));
+    let optimise = optimise == "true";
     let (address_space, cpu) = (number(address_space)?, number(cpu)?);
     confine(address_space, cpu).map_err(|e| setup(format!("limit the compiler: {e}")))?;
     let mut component = Vec::new();
     let limit = MAX_UPLOAD_BYTES as u64 * 2;
     std::io::stdin().take(limit).read_to_end(&mut component).map_err(|e| setup(format!("read the component: {e}")))?;
-    let engine = SandboxEngine::new(kind).map_err(|e| setup(e.to_string()))?;
+    let engine = SandboxEngine::new(kind, optimise).map_err(|e| setup(e.to_string()))?;
     let code = match in_process(&engine, &component) {
         Ok(code) => code,
         Err(CompileError::Invalid(reason)) => return Err((EXIT_INVALID, reason)),

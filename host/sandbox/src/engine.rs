@@ -66,26 +66,33 @@ pub struct EngineError {
 pub struct SandboxEngine {
     kind: EngineKind,
     engine: Engine,
+    optimise: bool,
     features: WasmFeatures,
     memory: MemoryPool,
     fingerprint: Arc<str>,
 }
 
 impl SandboxEngine {
-    pub fn new(kind: EngineKind) -> Result<Self, EngineError> {
+    pub fn new(kind: EngineKind, optimise: bool) -> Result<Self, EngineError> {
         let memory = MemoryPool::new();
-        let config = match kind {
+        let mut config = match kind {
             EngineKind::Workflow => workflow_config(&memory),
             EngineKind::Activity => activity_config(),
         };
+        config.cranelift_opt_level(if optimise { OptLevel::Speed } else { OptLevel::None });
         let features = allowed_features();
         let engine = Engine::new(&config).map_err(|e| EngineError { kind, message: format!("{e:#}") })?;
         let fingerprint = fingerprint(&engine).into();
-        Ok(Self { kind, engine, features, memory, fingerprint })
+        Ok(Self { kind, engine, optimise, features, memory, fingerprint })
     }
 
     pub fn kind(&self) -> EngineKind {
         self.kind
+    }
+
+    /// Whether native code is optimised.
+    pub fn optimises(&self) -> bool {
+        self.optimise
     }
 
     pub fn engine(&self) -> &Engine {
@@ -167,7 +174,6 @@ fn common_config() -> Config {
     config.consume_fuel(true);
     config.max_wasm_stack(MAX_WASM_STACK);
     config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES));
-    config.cranelift_opt_level(OptLevel::Speed);
     // Wasmtime unwinds by frame pointers; the system's tables are for debuggers, and registering them is slow.
     config.native_unwind_info(false);
     // Bounds a compilation to one thread: the child's CPU limit is then its wall-clock limit too, and a big upload

@@ -3,6 +3,8 @@
 //! Owns: what a fresh instance of a component looks like, the diff against it, the form of a body (zstd over the
 //! number of pages, their indexes, the pages; integers are little-endian `u32`). Calls no guest, touches no history.
 
+use std::cell::RefCell;
+
 use relive_core::guest::NotLaid;
 use sha2::Digest;
 
@@ -16,6 +18,12 @@ const MAX_PAGES: usize = 16_384;
 const LEVEL: i32 = 1;
 
 static ZEROS: [u8; PAGE] = [0; PAGE];
+
+thread_local! {
+    // Their tables are larger than most images: one a thread, not one a guest.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// A fresh instance: its memory, and the bits of its mutable globals.
 pub(crate) struct Baseline {
@@ -54,15 +62,35 @@ impl Baseline {
         for (_, page) in changed {
             plain.extend_from_slice(page);
         }
-        zstd::bulk::compress(&plain, LEVEL).ok()
+        COMPRESSOR.with_borrow_mut(|compressor| {
+            if compressor.is_none() {
+                *compressor = zstd::bulk::Compressor::new(LEVEL).ok();
+            }
+            compressor.as_mut()?.compress(&plain).ok()
+        })
     }
+}
+
+/// At most `most` bytes; what the body says of its own size is believed for the allocation, and bounded by that.
+fn decompress(body: &[u8], most: usize) -> std::io::Result<Vec<u8>> {
+    let size = zstd::zstd_safe::get_frame_content_size(body).ok().flatten();
+    let capacity = usize::try_from(size.unwrap_or(u64::MAX)).unwrap_or(usize::MAX).min(most);
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        if decompressor.is_none() {
+            *decompressor = Some(zstd::bulk::Decompressor::new()?);
+        }
+        match decompressor {
+            Some(decompressor) => decompressor.decompress(body, capacity),
+            None => Ok(Vec::new()),
+        }
+    })
 }
 
 /// Lays a body over a fresh memory.
 pub(crate) fn lay(memory: &mut [u8], body: &[u8]) -> Result<(), NotLaid> {
     let corrupt = |what: &str| NotLaid::Corrupt(what.to_owned());
     let most = memory.len().min(MAX_PAGES * PAGE);
-    let plain = zstd::bulk::decompress(body, 4 + (most / PAGE) * (4 + PAGE));
+    let plain = decompress(body, 4 + (most / PAGE) * (4 + PAGE));
     let plain = plain.map_err(|e| NotLaid::Corrupt(format!("decompress its pages: {e}")))?;
     let (count, rest) = plain.split_first_chunk::<4>().ok_or_else(|| corrupt("its body is empty"))?;
     let count = u32::from_le_bytes(*count) as usize;

@@ -314,3 +314,19 @@ fn check_channels(channels: &[String]) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_name_the_engine_that_is_linked() {
+        let lock = include_str!("../../../Cargo.lock");
+        let wasmtime = lock.split("[[package]]").find(|p| p.contains("name = \"wasmtime\"\n")).expect("wasmtime");
+        let version = wasmtime.split("version = \"").nth(1).and_then(|v| v.split('"').next()).expect("a version");
+        assert!(
+            IMAGE_ENGINE.starts_with(&format!("wasmtime {version}, ")),
+            "{IMAGE_ENGINE} should name wasmtime {version}: images of another are stale"
+        );
+    }
+}

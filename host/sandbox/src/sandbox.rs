@@ -26,12 +26,14 @@ pub struct SandboxConfig {
     pub cache_dir: Option<PathBuf>,
     pub compile: CompileMode,
     pub compile_limits: CompileLimits,
+    /// Optimised native code. Without it compiling is faster and guests are slower; they do the same.
+    pub optimise: bool,
 }
 
 impl SandboxConfig {
     /// Compiles in this process and keeps nothing: for tests and embedders who trust their components.
     pub fn in_process() -> Self {
-        Self { cache_dir: None, compile: CompileMode::InProcess, compile_limits: CompileLimits::default() }
+        Self { cache_dir: None, compile: CompileMode::InProcess, compile_limits: CompileLimits::default(), optimise: true }
     }
 }
 
@@ -96,8 +98,8 @@ struct Inner {
 
 impl Sandbox {
     pub fn new(config: SandboxConfig) -> Result<Self, SandboxError> {
-        let workflow = SandboxEngine::new(EngineKind::Workflow)?;
-        let activity = SandboxEngine::new(EngineKind::Activity)?;
+        let workflow = SandboxEngine::new(EngineKind::Workflow, config.optimise)?;
+        let activity = SandboxEngine::new(EngineKind::Activity, config.optimise)?;
         let reactors = Reactors::new(&workflow).map_err(|e| SandboxError::Link(format!("{e:#}")))?;
         let cache = config.cache_dir.as_deref().map(NativeCache::open).transpose()?;
         let compiler = Compiler::new(config.compile, config.compile_limits);

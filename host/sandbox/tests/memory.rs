@@ -64,7 +64,7 @@ impl Guest {
 }
 
 fn engine() -> SandboxEngine {
-    SandboxEngine::new(EngineKind::Workflow).expect("an engine")
+    SandboxEngine::new(EngineKind::Workflow, true).expect("an engine")
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn cached(dir: &Path) -> Sandbox {
 }
 
 fn limited(limits: CompileLimits) -> Sandbox {
-    let config = SandboxConfig { compile: child(), compile_limits: limits, cache_dir: None };
+    let config = SandboxConfig { compile: child(), compile_limits: limits, ..SandboxConfig::in_process() };
     Sandbox::new(config).expect("a sandbox")
 }
 

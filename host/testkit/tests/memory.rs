@@ -284,9 +284,12 @@ fn memory(life: &mut Life<ReactorGuest>) -> Vec<u8> {
 
 /// A life that has not begun, for the run that `start` begins.
 fn fresh(loaded: &LoadedComponent, start: &ExecutionStarted) -> Life<ReactorGuest> {
+    Life::new(loaded.instantiate(fresh_cursor(start)).expect("an instance"))
+}
+
+fn fresh_cursor(start: &ExecutionStarted) -> Cursor {
     let body = EventBody::new(None, start.clone());
-    let run = RunContext::new(start, &body, Timestamp(1_000), start.digest);
-    Life::new(loaded.instantiate(Cursor::new(Arc::new(run))).expect("an instance"))
+    Cursor::new(Arc::new(RunContext::new(start, &body, Timestamp(1_000), start.digest)))
 }
 
 /// A step of the script guest that holds no others.
@@ -375,6 +378,38 @@ proptest! {
         world.check()?;
         world.check_cut_off()?;
     }
+}
+
+/// Compilers are free in how, never in what: an image goes to a host that compiles otherwise, and back.
+#[test]
+fn an_image_survives_other_compiler_settings() {
+    let config = SandboxConfig { optimise: false, ..SandboxConfig::in_process() };
+    let plain = Sandbox::new(config).expect("a sandbox");
+    let admitted = plain.admit(&guests::bytes("script/script.wasm")).expect("admitted").component;
+    let AdmittedComponent::Workflow(plain) = admitted else { panic!("an activity") };
+    let steps = json!([{"random-bytes": 40}, {"alloc": 100_000}, {"timer": {"ms": 3}}, {"compute": 500},
+        {"activity": {"name": "echo", "input": 1.5}}, {"message": {"channel": "a"}}, "uuid"]);
+    let mut world = World::begin(script(), "script", &json!({"program": steps}));
+    live(&mut world, vec![(6, true), (6, true), (1, true)]);
+    let bodies = world.events.iter().map(|e| (e.event_id, e.body.clone())).collect();
+    for stand in world.stands.iter().filter(|s| s.image.is_some()) {
+        let (state, captured) = stand.image.as_ref().expect("an image");
+        let cursor = || {
+            let run = RunContext::new(&world.start, &world.events[0].body, Timestamp(1_000), world.start.digest);
+            Cursor::restore(Arc::new(run), state, &bodies).expect("the messages are there")
+        };
+        let mut there = plain.lay(cursor(), &captured.stamp, &captured.body).expect("laid");
+        assert_eq!(there.memory().expect("a memory"), stand.memory, "as it was");
+        let again = there.capture().expect("a capture").expect("an image");
+        assert_eq!(&again, captured, "and captured there it is the same image");
+        let mut back = Life::new(script().lay(cursor(), &again.stamp, &again.body).expect("laid"));
+        assert_eq!(memory(&mut back), stand.memory);
+        let mut relived = Life::new(plain.instantiate(fresh_cursor(&world.start)).expect("an instance"));
+        let record = Record::Complete { applied_through: stand.applied_through, commands: stand.commands };
+        relived.relive(&world.events[..stand.events], record, u64::MAX).expect("agrees");
+        assert_eq!(memory(&mut relived), stand.memory, "relived there it is the same memory");
+    }
+    assert!(world.stands.iter().filter(|s| s.image.is_some()).count() >= 3);
 }
 
 /// The comparison is not empty: an order that goes through comes by this many places, and another input makes another
