@@ -33,7 +33,12 @@ pub struct SandboxConfig {
 impl SandboxConfig {
     /// Compiles in this process and keeps nothing: for tests and embedders who trust their components.
     pub fn in_process() -> Self {
-        Self { cache_dir: None, compile: CompileMode::InProcess, compile_limits: CompileLimits::default(), optimise: true }
+        Self {
+            cache_dir: None,
+            compile: CompileMode::InProcess,
+            compile_limits: CompileLimits::default(),
+            optimise: true,
+        }
     }
 }
 

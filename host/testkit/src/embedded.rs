@@ -107,11 +107,23 @@ impl Embedded {
         epoch: u64,
         config: EngineConfig,
     ) -> Self {
+        Self::with_images(store, beside.clone(), beside, clock, epoch, config).await
+    }
+
+    /// The same with each part apart.
+    pub async fn with_images(
+        store: Arc<dyn HistoryStore>,
+        catalog: Arc<dyn Catalog>,
+        images: Arc<dyn ImageStore>,
+        clock: Arc<dyn Clock>,
+        epoch: u64,
+        config: EngineConfig,
+    ) -> Self {
         let sink = Arc::new(Sink::default());
         let parts = EngineParts {
             store,
-            catalog: beside.clone(),
-            images: beside,
+            catalog,
+            images,
             guests: Arc::new(ModelGuests),
             activities: sink.clone(),
             activity_host: Arc::new(NativeOnly),

@@ -1,11 +1,17 @@
 //! Memory images in the engine: waking from them, noticing those that do not fit, forks, and states at any event.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use relive_core::{
-    Namespace, WorkflowId,
+    Namespace, RunKey, WorkflowId,
     image::Image,
-    ports::{HistoryStore, ImageStore, Status, StoredImage},
+    ports::{HistoryStore, ImageStore, Status, StoreError, StoreErrorKind, StoredImage},
 };
 use relive_engine::{CacheLimits, EngineConfig, ImageConfig};
 use relive_store::MemoryStore;
@@ -257,5 +263,55 @@ async fn evictions_under_load_lose_and_double_nothing() {
     let status = host.engine.status();
     assert!(status.images.laid > 40 && status.images.ignored == 0, "{:?}", status.images);
     assert!(host.sink.attempts().values().all(|n| *n == 1));
+    host.verify().await;
+}
+
+/// A disk that has no room for images.
+struct NoRoom {
+    inner: Arc<MemoryStore>,
+    full: AtomicBool,
+    refused: AtomicU64,
+}
+
+impl ImageStore for NoRoom {
+    fn save_images(&self, images: &[StoredImage]) -> Result<(), StoreError> {
+        if self.full.load(Ordering::Acquire) {
+            self.refused.fetch_add(images.len() as u64, Ordering::AcqRel);
+            return Err(StoreError::new(StoreErrorKind::NoSpace, "no space left on device"));
+        }
+        self.inner.save_images(images)
+    }
+
+    fn image(&self, run: RunKey, through: u64) -> Result<Option<StoredImage>, StoreError> {
+        self.inner.image(run, through)
+    }
+
+    fn discard_image(&self, run: RunKey, event_id: u64) -> Result<(), StoreError> {
+        self.inner.discard_image(run, event_id)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_images_have_no_room_executions_relive_and_nothing_is_lost() {
+    let memory = Arc::new(MemoryStore::new());
+    let images = Arc::new(NoRoom { inner: memory.clone(), full: AtomicBool::new(true), refused: AtomicU64::new(0) });
+    let cache = CacheLimits { memory_bytes: 1, maps: 1_000 };
+    let config =
+        EngineConfig { cache, images: ImageConfig { every: 1_000, memory_bytes: 0 }, ..EngineConfig::default() };
+    let host =
+        Embedded::with_images(memory.clone(), memory.clone(), images.clone(), Arc::new(SystemClock), 1, config).await;
+    for n in 0..10 {
+        host.run(&format!("w{n}"), &program()).await.expect("started");
+        waits_for_message(&host, &format!("w{n}")).await;
+    }
+    host.until("images were refused", || async { images.refused.load(Ordering::Acquire) >= 5 }).await;
+    for n in 0..10 {
+        if n == 5 {
+            images.full.store(false, Ordering::Release);
+        }
+        host.send(&format!("w{n}"), "a", "m", "1").await.expect("sent");
+        assert_eq!(host.ended(&format!("w{n}")).await.status, Status::Completed);
+    }
+    assert!(host.engine.status().relives > 0);
     host.verify().await;
 }
