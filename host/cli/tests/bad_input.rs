@@ -377,7 +377,7 @@ fn sqlite(data: &Path) -> rusqlite::Connection {
 fn a_data_directory_of_a_newer_version_or_of_somebody_else() {
     let site = Site::with(&["hello"]);
     site.still_works();
-    let Site { host, dir } = site;
+    let Site { host, dir, env } = site;
     let data = dir.path().join("data");
     assert_eq!(host.stop(), Some(0));
     let version: i64 = sqlite(&data).pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
@@ -386,7 +386,7 @@ fn a_data_directory_of_a_newer_version_or_of_somebody_else() {
     assert!(detail.contains(&(version + 41).to_string()) && detail.contains("use that version"), "{detail}");
     sqlite(&data).pragma_update(None, "user_version", version).expect("the version");
     let host = Host::start(relive(), &data, &[]).expect("nothing was spoiled");
-    Site { host, dir }.still_works();
+    Site { host, dir, env }.still_works();
 
     let other: PathBuf = tempfile::tempdir().expect("a directory").keep();
     sqlite(&other).execute_batch("CREATE TABLE cookies (name TEXT)").expect("another program's database");
@@ -401,7 +401,7 @@ fn a_full_disk_refuses_what_is_new_loses_nothing_and_heals() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let disk = Shim::build(dir.path());
-    let site = Site { host: disk.host(&data).expect("a host"), dir };
+    let site = Site { host: disk.host(&data).expect("a host"), dir, env: &[] };
     site.deploy("hello");
     site.deploy("script");
     let program =

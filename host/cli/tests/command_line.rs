@@ -86,7 +86,12 @@ fn a_wrong_command_line_is_exit_code_2() {
         &["dev", "--listen", "0.0.0.0:0"],
         &["dev", "--listen", "[::]:0"],
         &["dev", "--codec", "xml"],
-        &["dev", "--max-events", "1"],
+        &["dev", "--max-history-events", "99"],
+        &["dev", "--max-history-events", "16777216"],
+        &["dev", "--max-history-mb", "0"],
+        &["dev", "--max-history-mb", "much"],
+        &["dev", "--image-every", "-1"],
+        &["dev", "--image-memory-mb", "4294967296"],
     ] {
         check(args, 2);
     }

@@ -83,16 +83,29 @@ fn serve(
 
 fn engine_config(args: &DevArgs) -> EngineConfig {
     let mut config = EngineConfig::default();
-    if let Some(events) = args.max_events {
+    if let Some(events) = args.max_history_events {
         config.run_limits.events = events;
+    }
+    if let Some(mib) = args.max_history_mb {
+        config.run_limits.history_bytes = mib << 20;
     }
     if let Some(codec) = args.codec {
         config.codec = codec;
     }
     if let Some(mib) = args.cache_mb {
-        config.cache.memory_bytes = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+        config.cache.memory_bytes = bytes(mib);
+    }
+    if let Some(every) = args.image_every {
+        config.images.every = every;
+    }
+    if let Some(mib) = args.image_memory_mb {
+        config.images.memory_bytes = bytes(mib);
     }
     config
+}
+
+fn bytes(mib: u32) -> usize {
+    usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20)
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.

@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-use relive_core::codec::CodecId;
+use relive_core::{codec::CodecId, limits::MAX_EVENT_ID};
 
 use crate::{
     Context, dev,
     exit::{Exit, Failure},
 };
+
+/// Fewer would be no room to work in.
+const MIN_EVENTS: u64 = 100;
+/// A history is read into memory when it is relived: no more of it than a large machine has.
+const MAX_HISTORY_MIB: u64 = 16 << 10;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -30,15 +35,24 @@ pub struct Args {
         value_name = "ADDRESS:PORT"
     )]
     pub listen: String,
-    /// Events that a history may have; for new runs
-    #[arg(long, env = "RELIVE_MAX_EVENTS", hide_env_values = true, value_parser = clap::value_parser!(u64).range(100..=relive_core::limits::MAX_EVENT_ID), value_name = "N")]
-    pub max_events: Option<u64>,
+    /// Events that the history of a new run may have; runs that are open keep what they began with
+    #[arg(long, alias = "max-events", env = "RELIVE_MAX_HISTORY_EVENTS", hide_env_values = true, value_parser = clap::value_parser!(u64).range(MIN_EVENTS..=MAX_EVENT_ID), value_name = "N")]
+    pub max_history_events: Option<u64>,
+    /// MiB that the history of a new run may have
+    #[arg(long, env = "RELIVE_MAX_HISTORY_MB", hide_env_values = true, value_parser = clap::value_parser!(u64).range(1..=MAX_HISTORY_MIB), value_name = "MIB")]
+    pub max_history_mb: Option<u64>,
     /// How new events are stored: json or postcard
     #[arg(long, env = "RELIVE_CODEC", hide_env_values = true, value_parser = codec, value_name = "CODEC")]
     pub codec: Option<CodecId>,
     /// Memory of live guests, in MiB; the least recently used go cold first
     #[arg(long, env = "RELIVE_CACHE_MB", hide_env_values = true, value_parser = clap::value_parser!(u32).range(1..), value_name = "MIB")]
     pub cache_mb: Option<u32>,
+    /// Store a memory image of a live guest every N events of its history; 0: no memory images at all
+    #[arg(long, env = "RELIVE_IMAGE_EVERY", hide_env_values = true, value_parser = clap::value_parser!(u64).range(..=MAX_EVENT_ID), value_name = "N")]
+    pub image_every: Option<u64>,
+    /// Memory for images of cold guests, in MiB; what is more goes to the database
+    #[arg(long, env = "RELIVE_IMAGE_MEMORY_MB", hide_env_values = true, value_name = "MIB")]
+    pub image_memory_mb: Option<u32>,
     /// Write the log to a file instead of stderr; RELIVE_LOG filters it (`info,relive_engine=debug`)
     #[arg(long, env = "RELIVE_LOG_FILE", hide_env_values = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,

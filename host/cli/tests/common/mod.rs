@@ -27,14 +27,21 @@ pub fn relive() -> &'static Path {
 pub struct Site {
     pub host: Host,
     pub dir: TempDir,
+    /// The options that its hosts are started with, as environment variables.
+    pub env: &'static [(&'static str, &'static str)],
 }
 
 impl Site {
     /// Starts a host and deploys these examples.
     pub fn with(examples: &[&str]) -> Self {
+        Self::with_options(examples, &[])
+    }
+
+    /// The same with options, which later hosts get too.
+    pub fn with_options(examples: &[&str], env: &'static [(&'static str, &'static str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let host = Host::start(relive(), &dir.path().join("data"), &[]).expect("a host");
-        let site = Self { host, dir };
+        let host = Host::start(relive(), &dir.path().join("data"), env).expect("a host");
+        let site = Self { host, dir, env };
         for example in examples {
             site.deploy(example);
         }
@@ -60,10 +67,10 @@ impl Site {
 
     /// `kill -9`, and a new host on the same directory.
     pub fn restart(self) -> Self {
-        let Self { host, dir } = self;
+        let Self { host, dir, env } = self;
         host.kill();
-        let host = Host::start(relive(), &dir.path().join("data"), &[]).expect("a host");
-        Self { host, dir }
+        let host = Host::start(relive(), &dir.path().join("data"), env).expect("a host");
+        Self { host, dir, env }
     }
 
     /// Runs the command line against this host: exit code, stdout, stderr.
