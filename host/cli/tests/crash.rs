@@ -25,16 +25,21 @@ const MESSAGES: usize = 5;
 const STEPS: u64 = 20;
 const CLIENTS: usize = 4;
 /// Every named point, and how often the host is killed there.
-const POINTS: [(&str, u64); 5] = [
+const POINTS: [(&str, u64); 7] = [
     ("before-commit", 5),
     ("after-commit", 5),
     ("after-dispatch", 5),
     ("completion-before-commit", 5),
     ("inside-recovery", 5),
+    ("saving-images", 5),
+    ("image-laid", 5),
 ];
+/// Little room: guests go cold and are laid all the time, and their images go through the store.
+const IMAGES: [(&str, &str); 3] =
+    [("RELIVE_IMAGE_EVERY", "4"), ("RELIVE_CACHE_MB", "1"), ("RELIVE_IMAGE_MEMORY_MB", "0")];
 const RANDOM_KILLS: u64 = 35;
 /// Starts and messages of one life of the host, so that there is work left for the last.
-const SHARE: u64 = (EXECUTIONS * (1 + MESSAGES)) as u64 / (RANDOM_KILLS + 25 + 2);
+const SHARE: u64 = (EXECUTIONS * (1 + MESSAGES)) as u64 / (RANDOM_KILLS + 35 + 2);
 
 fn channel(message: usize) -> &'static str {
     ["a", "b"][message % 2]
@@ -240,7 +245,10 @@ impl Chaos<'_> {
         let _ = std::fs::remove_file(&log);
         let most = if point == "inside-recovery" { 4 } else { 25 };
         let at = format!("{point}:{}", self.rng.between(1, most));
-        let env = [("RELIVE_ABORT_AT", at.as_str()), ("RELIVE_ABORT_LOG", log.to_str().expect("a path"))];
+        let mut env = vec![("RELIVE_ABORT_AT", at.as_str()), ("RELIVE_ABORT_LOG", log.to_str().expect("a path"))];
+        // Without images there is more to relive.
+        env.extend(if point == "inside-recovery" { &IMAGES[..0] } else { &IMAGES[..] });
+        env.extend((point == "inside-recovery").then_some(("RELIVE_IMAGE_EVERY", "0")));
         if let Some(mut host) = host(self.dir, &env) {
             self.clients.work(&host, SHARE);
             // If the point was not reached yet, it is by a few requests more.
@@ -257,7 +265,7 @@ impl Chaos<'_> {
 
     /// A life that ends at any moment, also while it recovers.
     fn kill_any_time(&mut self) {
-        let host = host(self.dir, &[]).expect("a host");
+        let host = host(self.dir, &IMAGES).expect("a host");
         let pause = Duration::from_millis(self.rng.between(1, 250));
         std::thread::scope(|scope| {
             scope.spawn(|| self.clients.work(&host, SHARE));
@@ -299,7 +307,10 @@ fn killed_at_any_moment_everything_comes_to_the_same() {
     println!("chaos over: {:?}, {} requests left", began.elapsed(), clients.left());
     assert!(clients.left() > 100, "the last host has work to take over");
 
-    let host = host(dir.path(), &[]).expect("a host");
+    let host = host(dir.path(), &IMAGES).expect("a host");
+    let (status, deep) = host.call("POST", &format!("{BASE}/verify?deep=true"), b"{}").expect("an answer");
+    assert_eq!((status, &deep["findings"]), (200, &json!([])), "{deep:#}");
+    assert!(deep["images"].as_u64() >= Some(20), "images of those that are open: {deep}");
     clients.work(&host, u64::MAX);
     assert_eq!(clients.left(), 0);
     let outcomes = outcomes(&host);

@@ -16,7 +16,7 @@ use relive_core::{
     ports::{ImageStore, StoredImage},
 };
 
-use crate::views::ImageStatus;
+use crate::{abort, views::ImageStatus};
 
 /// Images that are saved at once.
 const MAX_BATCH: usize = 256;
@@ -189,6 +189,7 @@ pub(crate) fn save(images: &Images, spilled: &Receiver<StoredImage>, ended: &dyn
             Err(_) => continue,
         }
         batch.extend(spilled.try_iter().take(MAX_BATCH - 1));
+        abort::point("saving-images");
         images.save(&batch);
         batch.clear();
     }

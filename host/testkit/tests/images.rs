@@ -315,3 +315,27 @@ async fn where_images_have_no_room_executions_relive_and_nothing_is_lost() {
     assert!(host.engine.status().relives > 0);
     host.verify().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auditor_finds_what_a_deep_check_finds() {
+    let store = Arc::new(MemoryStore::new());
+    let first = host(&store, 1, config(100)).await;
+    for id in ["good", "forged"] {
+        first.run(id, &program()).await.expect("started");
+        waits_for_message(&first, id).await;
+    }
+    first.engine.shutdown().await;
+    let run = run_of(&store, "forged").key;
+    let image = store.image(run, u64::MAX).expect("readable").expect("an image");
+    let forged = changed(&image, |i| {
+        let text = String::from_utf8(i.body.clone()).expect("the model's state is text");
+        i.body = text.replacen("trace\":\"", "trace\":\"x", 1).into_bytes();
+    });
+    store.save_images(&[forged]).expect("saved");
+    let second = host(&store, 2, EngineConfig { audits_per_minute: 6_000, ..EngineConfig::default() }).await;
+    let audited = || async { second.engine.status().audited >= 4 };
+    second.until("both were audited", audited).await;
+    assert!(second.engine.status().audit_findings >= 1);
+    assert!(second.engine.status().audit_findings < second.engine.status().audited);
+    second.engine.shutdown().await;
+}

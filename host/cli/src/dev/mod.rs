@@ -95,6 +95,7 @@ fn engine_config(args: &DevArgs) -> EngineConfig {
     if let Some(mib) = args.cache_mb {
         config.cache.memory_bytes = bytes(mib);
     }
+    config.audits_per_minute = args.audits_per_minute;
     if let Some(every) = args.image_every {
         config.images.every = every;
     }

@@ -53,6 +53,9 @@ pub struct Args {
     /// Memory for images of cold guests, in MiB; what is more goes to the database
     #[arg(long, env = "RELIVE_IMAGE_MEMORY_MB", hide_env_values = true, value_name = "MIB")]
     pub image_memory_mb: Option<u32>,
+    /// Open executions a minute that are relived in the background and held against their memory images; 0: none
+    #[arg(long, env = "RELIVE_AUDITS_PER_MINUTE", hide_env_values = true, default_value_t = 0, value_name = "N")]
+    pub audits_per_minute: u32,
     /// Write the log to a file instead of stderr; RELIVE_LOG filters it (`info,relive_engine=debug`)
     #[arg(long, env = "RELIVE_LOG_FILE", hide_env_values = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,

@@ -18,7 +18,7 @@ use relive_core::{
 };
 
 use super::{BoxedLife, Owner, load::read_tail};
-use crate::{context::Context, guests::GuestFactory};
+use crate::{abort, context::Context, guests::GuestFactory};
 
 /// Why an image was not used.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +126,7 @@ impl Owner {
         image: &StoredImage,
     ) -> Result<(), Ignored> {
         let Laid { mut life, tail, .. } = lay(&*context.store, &*context.guests, row, &image.bytes)?;
+        abort::point("image-laid");
         let (applied_through, commands) = (row.applied_through, row.command_count);
         life.relive_tail(&tail, Record::Complete { applied_through, commands }, u64::MAX)?;
         self.unapplied =
