@@ -54,7 +54,8 @@ pub struct RunLimits {
     pub memory_bytes: u64,
     /// Table elements of the guest.
     pub table_elements: u32,
-    /// Fuel between two points where the guest waits: about two seconds of computing.
+    /// Fuel between two points where the guest waits: about two seconds of computing. What the host does for the guest
+    /// meanwhile has as much of its own: a call costs 100, a byte that goes over 2.
     pub turn_fuel: u64,
 }
 

@@ -4,7 +4,7 @@
 //! a call means stands in `relive_core::cursor`. Must not know: how instances are made or called.
 
 use relive_core::cursor::{Call, CallError, Cursor, LogLevel, Stop};
-use relive_core::limits::RunLimits;
+use relive_core::limits::{MAX_RANDOM_BYTES, RunLimits};
 use relive_core::options::{ActivityOptions, CancellationType};
 use relive_core::retry::RetryPolicy;
 use wasmtime::ResourceLimiter;
@@ -234,7 +234,7 @@ impl durable::Host for HostState {
     }
 
     fn random_bytes(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
-        self.called(length as usize)?.random_bytes(length).map_err(wasmtime::Error::new)
+        self.called(length.min(MAX_RANDOM_BYTES) as usize)?.random_bytes(length).map_err(wasmtime::Error::new)
     }
 
     fn uuid(&mut self) -> wasmtime::Result<String> {

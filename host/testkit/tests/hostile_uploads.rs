@@ -34,6 +34,15 @@ fn sandbox() -> Sandbox {
     Sandbox::new(SandboxConfig::in_process()).expect("a sandbox")
 }
 
+/// Waits until the process holds what it held: threads that were joined take a moment to go.
+fn held_again(before: &Usage) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Some(beyond) = Usage::now().beyond(before) {
+        assert!(Instant::now() < deadline, "{beyond}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn too_much_of_anything_is_refused_by_its_code() {
     let (sandbox, uploads) = (sandbox(), uploads::all());
@@ -46,7 +55,7 @@ fn too_much_of_anything_is_refused_by_its_code() {
         assert!(error.is_uploads_fault() && error.to_string().len() < 1_000, "{}: {error}", upload.name);
         assert!(took < REFUSED_WITHIN, "{} took {took:?}", upload.name);
     }
-    assert_eq!(Usage::now().beyond(&before), None);
+    held_again(&before);
 }
 
 #[test]
@@ -101,12 +110,13 @@ fn try_one(sandbox: &Sandbox, damaged: &[u8], seed: u64, tally: &Tally) {
 }
 
 #[test]
-fn a_hundred_thousand_damaged_components_harm_nobody() {
+fn measured_a_hundred_thousand_damaged_components_harm_nobody() {
     let sandbox = sandbox();
     let honest: Vec<Vec<u8>> =
         ["hello/hello.wasm", "order/order_activities.wasm", "steps/steps.wasm"].map(guests::bytes).into();
     let tally = Tally::default();
-    // The first ones warm up what is made once.
+    // The first ones, and an honest one, warm up what is made once: the compiler's threads among it.
+    sandbox.admit(&honest[0]).expect("admitted");
     (0..20).for_each(|seed| try_one(&sandbox, &mutate(&honest[0], &mut Rng(seed)), seed, &tally));
     let (before, began) = (Usage::now(), Instant::now());
     std::thread::scope(|scope| {
@@ -125,5 +135,5 @@ fn a_hundred_thousand_damaged_components_harm_nobody() {
     let slowest = tally.slowest.lock().expect("no panic");
     println!("{codes:?}, the slowest check {slowest:?}, all in {:?}", began.elapsed());
     assert!(codes.values().sum::<u64>() >= MUTATIONS && codes.len() > 5, "{codes:?}");
-    assert_eq!(Usage::now().beyond(&before), None);
+    held_again(&before);
 }

@@ -48,15 +48,26 @@ impl Packages {
     }
 
     /// Whether a package needs itself by way of others, on which the toolchain would never end.
-    fn are_circular(mut self) -> bool {
-        loop {
-            let left = self.0.len();
-            let names: BTreeSet<String> = self.0.keys().cloned().collect();
-            self.0.retain(|_, others| others.iter().any(|other| names.contains(other)));
-            if self.0.is_empty() || self.0.len() == left {
-                return !self.0.is_empty();
+    fn are_circular(&self) -> bool {
+        let known = |others: &BTreeSet<String>| others.iter().filter(|o| self.0.contains_key(*o)).count();
+        let mut open: BTreeMap<&str, usize> = self.0.iter().map(|(name, others)| (&**name, known(others))).collect();
+        let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (name, others) in &self.0 {
+            others.iter().for_each(|other| users.entry(other).or_default().push(name));
+        }
+        let mut free: Vec<&str> = open.iter().filter(|(_, needs)| **needs == 0).map(|(name, _)| *name).collect();
+        let mut settled = 0;
+        while let Some(name) = free.pop() {
+            settled += 1;
+            for user in users.remove(name).unwrap_or_default() {
+                let needs = open.entry(user).or_default();
+                *needs = needs.saturating_sub(1);
+                if *needs == 0 {
+                    free.push(user);
+                }
             }
         }
+        settled < self.0.len()
     }
 }
 

@@ -26,7 +26,7 @@ const TELLING: [u8; 16] =
 /// The longest piece that is cut out or doubled.
 const MAX_PIECE: usize = 4096;
 /// One in so many copies is damaged in one place only.
-const SINGLE_ONE_IN: usize = 64;
+const SINGLE_ONE_IN: usize = 100;
 /// Places near the beginning, where headers and sections of types stand, are hit as often as all others.
 const HEAD: usize = 2048;
 
@@ -35,7 +35,7 @@ const HEAD: usize = 2048;
 pub fn mutate(honest: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mut bytes = honest.to_vec();
     // A single wound is often survived, and what survives takes a hundred times as long to check: it is rare, not absent.
-    let wounds = if rng.below(SINGLE_ONE_IN) == 0 { 1 } else { 2 + rng.below(8) };
+    let wounds = if rng.below(SINGLE_ONE_IN) == 0 { 1 } else { 3 + rng.below(8) };
     for _ in 0..wounds {
         let end = if rng.below(2) == 0 { bytes.len().min(HEAD) } else { bytes.len() };
         let at = rng.below(end);
