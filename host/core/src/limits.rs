@@ -21,8 +21,11 @@ pub const MAX_PUBLISHES_PER_TURN: usize = 1_000;
 pub const MAX_VERSIONS: usize = 1_000;
 /// A turn may issue this many commands: they are held in memory and committed as one item.
 pub const MAX_COMMANDS_PER_TURN: usize = 2_000;
-/// Bytes that one turn may ask the host to keep (inputs, published values, log lines): they are held until it commits.
+/// Bytes that one turn may ask the host to keep (inputs, options, published values, log lines): they are held until it
+/// commits.
 pub const MAX_BYTES_PER_TURN: usize = 16 << 20;
+/// What a text in a list counts beside its own bytes: a list of a million empty ones is not free to hold.
+pub const HELD_TEXT_BYTES: usize = 32;
 /// Command numbers and event ids of one run fit in 24 bits (the stores' row keys rely on it).
 pub const MAX_EVENT_ID: u64 = (1 << 24) - 1;
 /// The longest duration that a guest may ask for: 100 years of nanoseconds.
@@ -51,7 +54,8 @@ pub struct RunLimits {
     pub memory_bytes: u64,
     /// Table elements of the guest.
     pub table_elements: u32,
-    /// Fuel between two points where the guest waits: about two seconds of computing.
+    /// Fuel between two points where the guest waits: about two seconds of computing. What the host does for the guest
+    /// meanwhile has as much of its own: a call costs 100, a byte that goes over 2.
     pub turn_fuel: u64,
 }
 

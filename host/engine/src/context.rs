@@ -19,7 +19,7 @@ use crate::{
     dispatch::Dispatcher,
     guests::{ActivityHost, GuestFactory},
     images::Images,
-    marks::Marks,
+    marks::{Marks, Suspects},
     timers::Timers,
     waiters::Waiters,
     workflows::Workflows,
@@ -55,6 +55,7 @@ pub(crate) struct Context {
     pub attempts: Attempts,
     pub waiters: Waiters,
     pub marks: Marks,
+    pub suspects: Suspects,
     pub workflows: Workflows,
     pub stats: Stats,
     /// No new requests; what is running may end.

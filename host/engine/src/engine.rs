@@ -23,7 +23,7 @@ use crate::{
     dispatch::Dispatcher,
     facade::deep,
     images::{self, Images},
-    marks::Marks,
+    marks::{Marks, Suspects},
     message::Message,
     pool::Pool,
     recovery, threads,
@@ -56,14 +56,15 @@ impl Engine {
         let fail = |what: &str, e: std::io::Error| {
             Error::new(ErrorKind::Configuration, "start", format!("failed to {what}: {e}"))
         };
-        let (marks, running) = Marks::open(parts.marks.as_deref()).map_err(|e| fail("open the running marks", e))?;
+        let (marks, left) = Marks::open(parts.marks.as_deref()).map_err(|e| fail("open the running marks", e))?;
         if !parts.clean {
             let now = parts.clock.now();
             parts
                 .store
-                .count_crash(&running, now)
+                .count_crash(&left.running, now)
                 .map_err(|e| Error::new(ErrorKind::EventStore, "store-unavailable", e.to_string()))?;
         }
+        let suspects = if parts.clean { Suspects::default() } else { left.suspects };
         let (ready, cells) = crossbeam_channel::unbounded();
         let (committer, items) = crossbeam_channel::unbounded();
         let (images, spilled) = Images::new(config.images, parts.images);
@@ -84,6 +85,7 @@ impl Engine {
             timers: Timers::new(),
             waiters: Waiters::default(),
             marks,
+            suspects,
             workflows: Workflows::default(),
             stats: Stats::default(),
             stopping: AtomicBool::new(false),

@@ -8,7 +8,7 @@ use relive_core::cursor::Stop;
 use relive_core::guest::GuestFault;
 use wasmtime::{Trap, WasmBacktrace};
 
-use crate::host::HostOutOfMemory;
+use crate::host::{HostOutOfMemory, HostWork};
 
 /// Text kept of a trap: enough for the place, bounded for hostile function names.
 const MAX_FAULT_BYTES: usize = 8 << 10;
@@ -21,6 +21,9 @@ pub(crate) fn classify(error: &wasmtime::Error, denied: Option<String>) -> Guest
             Stop::Dormant(_) => GuestFault::Trap(describe(error, &stop.to_string())),
             Stop::Contract(_) => GuestFault::Contract(describe(error, &stop.to_string())),
         };
+    }
+    if error.is::<HostWork>() {
+        return GuestFault::OutOfFuel(describe(error, &HostWork.to_string()));
     }
     if let Some(out_of_memory) = error.downcast_ref::<HostOutOfMemory>() {
         return GuestFault::Host(out_of_memory.to_string());

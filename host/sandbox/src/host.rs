@@ -4,7 +4,7 @@
 //! a call means stands in `relive_core::cursor`. Must not know: how instances are made or called.
 
 use relive_core::cursor::{Call, CallError, Cursor, LogLevel, Stop};
-use relive_core::limits::RunLimits;
+use relive_core::limits::{MAX_RANDOM_BYTES, RunLimits};
 use relive_core::options::{ActivityOptions, CancellationType};
 use relive_core::retry::RetryPolicy;
 use wasmtime::ResourceLimiter;
@@ -18,6 +18,21 @@ const MAX_STORE_INSTANCES: usize = 512;
 /// Tables and memories of one guest, counted over all its core instances; the structure is capped before.
 const MAX_STORE_ITEMS: usize = 128;
 
+/// Fuel of a call of the host, whatever it asks for.
+const CALL_FUEL: u64 = 100;
+
+/// Fuel of a byte that is handed to the host or asked of it: it is copied, checked to be UTF-8, and often parsed.
+const BYTE_FUEL: u64 = 2;
+
+/// Bytes that an element of a list counts beside its text.
+const ELEMENT_BYTES: usize = 64;
+
+/// Bytes that `info` answers, about.
+const INFO_BYTES: usize = 512;
+
+/// Bytes that `uuid` answers.
+const UUID_BYTES: usize = 36;
+
 /// The data of a guest's store.
 #[derive(Debug)]
 pub(crate) struct HostState {
@@ -25,6 +40,9 @@ pub(crate) struct HostState {
     pub(crate) growth: Growth,
     /// Calls that the guest made, those during instantiation included.
     pub(crate) import_calls: u64,
+    /// Fuel that is left for what the host does for the guest in this call. The engine's own fuel counts the guest's
+    /// instructions alone, and one of them can have the host read megabytes.
+    pub(crate) host_fuel: u64,
     /// The workflow has started; before, `info` would make two fresh instances differ.
     pub(crate) started: bool,
     /// Instantiation may not call the host: admission saw that it does not, and images rest on it.
@@ -34,18 +52,26 @@ pub(crate) struct HostState {
 impl HostState {
     pub(crate) fn new(cursor: Cursor) -> Self {
         let growth = Growth::new(&cursor.run().limits);
-        Self { cursor, growth, import_calls: 0, started: false, sealed: false }
+        Self { cursor, growth, import_calls: 0, host_fuel: 0, started: false, sealed: false }
     }
 
-    fn called(&mut self) -> wasmtime::Result<&mut Cursor> {
+    /// Counts a call that hands over or asks for so many bytes.
+    fn called(&mut self, bytes: usize) -> wasmtime::Result<&mut Cursor> {
         self.import_calls += 1;
         if self.sealed {
             let what = "instantiation called the host, and did not when the component was admitted";
             return Err(wasmtime::Error::new(Stop::Contract(what.to_owned())));
         }
+        let cost = (bytes as u64).saturating_mul(BYTE_FUEL).saturating_add(CALL_FUEL);
+        self.host_fuel = self.host_fuel.checked_sub(cost).ok_or_else(|| wasmtime::Error::new(HostWork))?;
         Ok(&mut self.cursor)
     }
 }
+
+/// The guest had the host do more than a turn may cost.
+#[derive(Debug, thiserror::Error)]
+#[error("all fuel for calls of the host is consumed")]
+pub(crate) struct HostWork;
 
 /// Decides about growth by fixed caps alone: the guest sees the same answer on every machine.
 #[derive(Debug)]
@@ -169,6 +195,13 @@ impl From<durable::RetryPolicy> for RetryPolicy {
     }
 }
 
+/// Text in an activity's options.
+fn text_bytes(options: &ActivityOptions) -> usize {
+    let codes = options.retry.iter().flat_map(|policy| &policy.non_retryable_codes);
+    let texts = options.task_queue.iter().chain(&options.summary).chain(codes);
+    texts.map(|text| text.len() + ELEMENT_BYTES).sum()
+}
+
 impl types::Host for HostState {}
 
 impl durable::Host for HostState {
@@ -176,7 +209,7 @@ impl durable::Host for HostState {
         if !self.started {
             return Err(wasmtime::Error::new(Stop::Dormant("info")));
         }
-        let cursor = self.called()?;
+        let cursor = self.called(INFO_BYTES)?;
         let run = cursor.run();
         Ok(durable::ExecutionInfo {
             namespace: run.execution.namespace.to_string(),
@@ -193,19 +226,19 @@ impl durable::Host for HostState {
     }
 
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.called()?.now().0)
+        Ok(self.called(0)?.now().0)
     }
 
     fn random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.called()?.random_u64())
+        Ok(self.called(0)?.random_u64())
     }
 
     fn random_bytes(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
-        self.called()?.random_bytes(length).map_err(wasmtime::Error::new)
+        self.called(length.min(MAX_RANDOM_BYTES) as usize)?.random_bytes(length).map_err(wasmtime::Error::new)
     }
 
     fn uuid(&mut self) -> wasmtime::Result<String> {
-        Ok(self.called()?.uuid())
+        Ok(self.called(UUID_BYTES)?.uuid())
     }
 
     fn start_activity(
@@ -214,27 +247,29 @@ impl durable::Host for HostState {
         input: String,
         options: durable::ActivityOptions,
     ) -> wasmtime::Result<Result<u64, types::CallError>> {
-        answer(self.called()?.start_activity(&name, &input, options.into()))
+        let options = ActivityOptions::from(options);
+        let bytes = name.len() + input.len() + text_bytes(&options);
+        answer(self.called(bytes)?.start_activity(&name, &input, options))
     }
 
     fn start_timer(&mut self, duration: u64) -> wasmtime::Result<Result<u64, types::CallError>> {
-        answer(self.called()?.start_timer(duration))
+        answer(self.called(0)?.start_timer(duration))
     }
 
     fn next_message(&mut self, channel: String) -> wasmtime::Result<Result<u64, types::CallError>> {
-        answer(self.called()?.next_message(&channel))
+        answer(self.called(channel.len())?.next_message(&channel))
     }
 
     fn cancel_promise(&mut self, promise: u64) -> wasmtime::Result<Result<(), types::CallError>> {
-        answer(self.called()?.cancel_promise(promise))
+        answer(self.called(0)?.cancel_promise(promise))
     }
 
     fn publish(&mut self, key: String, value: String) -> wasmtime::Result<Result<(), types::CallError>> {
-        answer(self.called()?.publish(&key, &value))
+        answer(self.called(key.len() + value.len())?.publish(&key, &value))
     }
 
     fn version(&mut self, change_id: String, min: u32, max: u32) -> wasmtime::Result<u32> {
-        self.called()?.version(&change_id, min, max).map_err(wasmtime::Error::new)
+        self.called(change_id.len())?.version(&change_id, min, max).map_err(wasmtime::Error::new)
     }
 
     fn log(
@@ -250,7 +285,8 @@ impl durable::Host for HostState {
             durable::LogLevel::Warn => LogLevel::Warn,
             durable::LogLevel::Error => LogLevel::Error,
         };
+        let bytes = fields.iter().map(|field| field.name.len() + field.value.len() + ELEMENT_BYTES).sum::<usize>();
         let fields = fields.into_iter().map(|field| (field.name, field.value)).collect();
-        answer(self.called()?.log(level, &message, fields))
+        answer(self.called(message.len() + bytes)?.log(level, &message, fields))
     }
 }

@@ -132,6 +132,7 @@ impl Prepared {
         let limits = cursor.run().limits;
         let mut store = GuestStore::new(self.engine.engine(), HostState::new(cursor));
         store.data_mut().sealed = self.images.is_some();
+        store.data_mut().host_fuel = INSTANTIATION_FUEL;
         store.limiter(|state| &mut state.growth);
         let payload = limits.payload_bytes as usize;
         let mut context = store.as_context_mut();

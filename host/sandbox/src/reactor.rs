@@ -61,6 +61,7 @@ impl ReactorGuest {
             return Err(GuestFault::Host("the instance is dead; make another one".into()));
         };
         store.data_mut().growth.denied = None;
+        store.data_mut().host_fuel = fuel;
         let result = store.as_context_mut().set_fuel(fuel).and_then(|()| call(exports, store));
         match result {
             Ok(result) => Ok(result),

@@ -3,8 +3,11 @@
 mod support;
 
 use relive_core::Json;
+use relive_core::cursor::{CallError, LogLevel};
 use relive_core::guest::{Guest, GuestFault, GuestState};
 use relive_core::limits::RunLimits;
+use relive_core::options::ActivityOptions;
+use relive_core::retry::RetryPolicy;
 use relive_sandbox::{Description, check_descriptions};
 use support::{DESCRIBED, FOREVER, GuestText, RECURSION, TIMER, cursor, live, refusal, sandbox, workflow};
 
@@ -213,4 +216,38 @@ fn declared_channels_count_into_the_size_of_the_description() {
     check_descriptions(&descriptions[..4]).expect("about 1 MB");
     let error = check_descriptions(&descriptions).expect_err("more than 1 MiB");
     assert!(error.to_string().contains("1280010 bytes"), "{error}");
+}
+
+#[test]
+fn what_a_turn_hands_over_counts_whole() {
+    let loaded = workflow(&sandbox(), &GuestText::default().module());
+    let guest = || {
+        let mut guest = loaded.instantiate(cursor(RunLimits::default())).expect("an instance");
+        live(&mut guest, 1);
+        guest
+    };
+    let limit = |refused: &Result<_, CallError>| matches!(refused, Err(CallError::LimitExceeded(_)));
+    // Four times 4 MiB of a summary, and what holds it, are more than the 16 MiB of a turn.
+    let mut one = guest();
+    let options = ActivityOptions { summary: Some("s".repeat(4 << 20)), ..ActivityOptions::default() };
+    let mut start = |options| one.cursor().start_activity("a", "null", options).expect("no trap");
+    let refused: Vec<bool> = (0..4).map(|_| limit(&start(options.clone()))).collect();
+    assert_eq!(refused, [false, false, false, true]);
+    // A list of empty texts is not free.
+    let policy = RetryPolicy { non_retryable_codes: vec![String::new(); 600_000], ..RetryPolicy::default() };
+    let options = ActivityOptions { retry: Some(policy), ..ActivityOptions::default() };
+    assert!(limit(&guest().cursor().start_activity("a", "null", options).expect("no trap")));
+    let fields = vec![(String::new(), "1".to_owned()); 300_000];
+    let logged = guest().cursor().log(LogLevel::Info, "", fields).expect("no trap");
+    assert!(matches!(logged, Err(CallError::LimitExceeded(_))), "{logged:?}");
+}
+
+#[test]
+fn calls_of_the_host_cost_fuel() {
+    // Half a megabyte that is no JSON, again and again: the guest itself computes next to nothing.
+    let start = "(loop $l (call $publish (i32.const 16) (i32.const 4) (i32.const 65536) (i32.const 524288)
+        (i32.const 768)) (global.set $bump (i32.const 4096)) (br $l)) unreachable";
+    let text = GuestText { imports: support::PUBLISH, memory: "20", start, ..GuestText::default() };
+    let fault = start_of(&text, little_fuel()).expect_err("without end");
+    assert!(matches!(&fault, GuestFault::OutOfFuel(m) if m.contains("calls of the host")), "{fault:?}");
 }

@@ -220,3 +220,23 @@ fn an_error_says_whose_fault_it_is() {
     assert!(AdmissionError::NoMetadata.is_uploads_fault());
     assert!(!AdmissionError::Load { message: String::new() }.is_uploads_fault());
 }
+
+/// Found by damaged copies of a real guest: one letter of an interface's name, and its package and the world's need
+/// each other.
+#[test]
+fn packages_that_need_each_other_do_not_take_the_host_down() {
+    let module = GuestText { imports: support::TIMER, ..GuestText::default() }.module();
+    let (from, to) = (b"relive:workflow/durable@0.1.0", b"relive:workfloq/durable@0.1.0");
+    let metadata = wat(&GuestText { imports: support::TIMER, ..GuestText::default() }.module_text()).len();
+    let mut damaged = module.clone();
+    let mut found = 0;
+    for at in metadata..damaged.len() - from.len() {
+        if damaged[at..].starts_with(from) {
+            damaged[at..at + to.len()].copy_from_slice(to);
+            found += 1;
+        }
+    }
+    assert!(found > 0, "the metadata names the interface");
+    let (code, message) = refused(&damaged);
+    assert_eq!((code, message.contains("circle")), ("not-componentizable", true), "{message}");
+}

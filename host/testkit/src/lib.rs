@@ -1,4 +1,5 @@
-//! What tests are made with: a scripted guest, a test clock, stores that fail on purpose, control over host processes.
+//! What tests are made with: a scripted guest, a test clock, stores that fail on purpose, control over host processes,
+//! and guests that mean harm.
 //!
 //! Knows the engine and everything below it. Nothing of the product knows the testkit.
 
@@ -6,5 +7,6 @@ pub mod clock;
 pub mod embedded;
 pub mod faulty;
 pub mod guests;
+pub mod hostile;
 pub mod model;
 pub mod process;

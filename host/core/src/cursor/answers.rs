@@ -4,7 +4,9 @@ use super::{Call, CallError, Cursor, LogLevel, LogLine, Mode, Stop};
 use crate::{
     event::{EventBody, VersionRecorded},
     ids::check_id,
-    limits::{MAX_LOG_BYTES, MAX_LOGS_PER_TURN, MAX_PUBLISHES_PER_TURN, MAX_RANDOM_BYTES, MAX_VERSIONS},
+    limits::{
+        HELD_TEXT_BYTES, MAX_LOG_BYTES, MAX_LOGS_PER_TURN, MAX_PUBLISHES_PER_TURN, MAX_RANDOM_BYTES, MAX_VERSIONS,
+    },
     time::Timestamp,
 };
 
@@ -77,7 +79,8 @@ impl Cursor {
     /// `durable.log`: cut to the limit, dropped beyond the turn's number, silent while replaying.
     pub fn log(&mut self, level: LogLevel, message: &str, fields: Vec<(String, String)>) -> Call<()> {
         self.awake("log")?;
-        let size = fields.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() + message.len();
+        let field = |(name, value): &(String, String)| name.len() + value.len() + 2 * HELD_TEXT_BYTES;
+        let size = fields.iter().map(field).sum::<usize>() + message.len();
         if let Err(error) = self.spend(size) {
             return Ok(Err(error));
         }

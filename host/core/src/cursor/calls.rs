@@ -8,7 +8,7 @@ use crate::{
     event::{Attributes, EventBody, TaskCancelRequested, TaskScheduled, TimerCanceled, TimerCreated},
     ids::{check_id, check_name},
     json::Json,
-    limits::{MAX_BYTES_PER_TURN, MAX_COMMANDS_PER_TURN, MAX_DURATION_NANOS},
+    limits::{HELD_TEXT_BYTES, MAX_BYTES_PER_TURN, MAX_COMMANDS_PER_TURN, MAX_DURATION_NANOS},
     options::{ActivityOptions, CancellationType},
 };
 
@@ -47,8 +47,10 @@ impl Cursor {
     /// `durable.start-activity`.
     pub fn start_activity(&mut self, name: &str, input: &str, options: ActivityOptions) -> Call<u64> {
         self.awake("start-activity")?;
-        if let Err(error) =
-            self.may_open().and_then(|()| check_options(&options)).and_then(|()| self.spend(input.len()))
+        if let Err(error) = self
+            .may_open()
+            .and_then(|()| check_options(&options))
+            .and_then(|()| self.spend(input.len() + kept(&options)))
         {
             return refused(error);
         }
@@ -251,6 +253,13 @@ impl Cursor {
             Some(Box::new(Divergence::at_command(self.issued + 1, self.recorded.front(), asked, self.last_applied)));
         Stop::Diverged
     }
+}
+
+/// Bytes of text that the options hold, each with what it takes to hold it.
+fn kept(options: &ActivityOptions) -> usize {
+    let codes = options.retry.iter().flat_map(|policy| &policy.non_retryable_codes);
+    let texts = options.task_queue.iter().chain(&options.summary).chain(codes);
+    texts.map(|text| text.len() + HELD_TEXT_BYTES).sum()
 }
 
 fn check_duration(what: &str, duration: Option<u64>) -> Result<(), CallError> {

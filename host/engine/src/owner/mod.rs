@@ -71,7 +71,8 @@ pub(crate) struct Owner {
     image_at: u64,
     tasks: BTreeMap<u64, Task>,
     timers: BTreeSet<u64>,
-    /// Commit what is queued without a turn: the turn failed, or something came in between.
+    /// Commit what is queued without a turn: the turn failed, something came in between, or the code is suspected of
+    /// taking hosts down.
     plain_next: bool,
     /// A turn took long once: inbound events are committed before their turns from now on.
     slow: bool,
@@ -140,6 +141,7 @@ impl Owner {
     fn take(&mut self, context: &Arc<Context>, message: Message) {
         match message {
             Message::Start { new, start, reply } => {
+                self.plain_next |= context.suspects.contains(&new.digest);
                 self.create = Some(*new);
                 self.queue.push_back(Incoming { reply: Some(reply), ..Incoming::new(*start) });
             }

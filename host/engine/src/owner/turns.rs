@@ -19,6 +19,7 @@ use relive_core::{
 
 use super::{Owner, Thread, commit::Flight, draft::Draft};
 use crate::{
+    abort,
     context::Context,
     message::{Control, Incoming},
 };
@@ -116,7 +117,7 @@ impl Owner {
         if plain_next || draft.row.status == Status::Blocked {
             return self.fill_plain(draft);
         }
-        let _mark = context.marks.enter(thread.slot, self.run);
+        let _mark = context.marks.enter(thread.slot, self.run, &draft.row.digest);
         self.live(context, draft)?;
         self.check_standing(draft)
     }
@@ -226,6 +227,7 @@ impl Owner {
         let Some(life) = &mut self.life else {
             return Ok(());
         };
+        abort::point("inside-turn");
         let started = Instant::now();
         let output = life.turn(event, Mode::Live).map_err(TurnFailure::Turn)?;
         if started.elapsed() > SLOW_TURN {

@@ -47,6 +47,10 @@ pub const MAX_COMPONENT_ITEMS: u64 = 50_000;
 /// WIT text kept of a component; more is cut.
 pub const MAX_WIT_BYTES: usize = 1 << 20;
 
+/// Metadata of a core module (its `component-type` sections); the SDK's has 3 KB. The toolchain's time and stack grow
+/// with it.
+pub const MAX_METADATA_BYTES: usize = 256 << 10;
+
 /// Workflows or activities that one component may hold.
 pub const MAX_DESCRIPTIONS: usize = 256;
 

@@ -1,0 +1,71 @@
+//! Guests that take the process down: after three crashes in a row they are left to a person, and a start whose first
+//! turn is the end of every host is among them.
+
+mod common;
+
+use std::path::Path;
+
+use common::{BASE, PATIENCE, cli, relive, until};
+use relive_testkit::{guests, process::Host};
+use serde_json::{Value, json};
+
+/// A host that dies as soon as a guest has a turn.
+const FATAL: (&str, &str) = ("RELIVE_ABORT_AT", "inside-turn:1");
+
+fn host(data: &Path, env: &[(&str, &str)]) -> Option<Host> {
+    Host::start(relive(), data, env)
+}
+
+fn start(host: &Host, id: &str) -> Result<(u16, Value), String> {
+    let program = json!([{"activity": {"name": "echo", "input": id}}]);
+    let body = json!({"workflow": "script", "workflow_id": id, "input": {"program": program}});
+    host.call("POST", &format!("{BASE}/executions"), body.to_string().as_bytes())
+}
+
+fn show(host: &Host, id: &str) -> (u16, Value) {
+    host.call("GET", &format!("{BASE}/executions/{id}"), b"").expect("an answer")
+}
+
+#[test]
+fn a_start_that_crashes_every_host_is_quarantined() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let first = host(&data, &[]).expect("a host");
+    let folder = guests::folder().join("script").display().to_string();
+    let (code, out, err) = cli(&first.address, &["deploy", &folder]);
+    assert_eq!(code, 0, "{out}{err}");
+    first.kill();
+
+    // The first time nothing is known of it, and nothing of it is kept.
+    let mut unsuspecting = host(&data, &[FATAL]).expect("a host");
+    assert!(start(&unsuspecting, "fatal").is_err(), "the host is gone before it can answer");
+    assert!(unsuspecting.ends_within(PATIENCE));
+
+    // The next host suspects the component: the run is there before its turn.
+    let mut suspecting = host(&data, &[FATAL]).expect("a host");
+    assert_eq!(show(&suspecting, "fatal").0, 404, "nothing of the first start was kept");
+    let _ = start(&suspecting, "fatal");
+    assert!(suspecting.ends_within(PATIENCE));
+
+    // From here on each crash is counted: two more hosts find it and die of it.
+    for round in 2..=3 {
+        if let Some(mut next) = host(&data, &[FATAL]) {
+            assert!(next.ends_within(PATIENCE), "round {round}: it got no turn");
+        }
+    }
+    let last = host(&data, &[FATAL]).expect("a host");
+    until("the quarantine", || show(&last, "fatal").1["blocked"] == "quarantined");
+    let (status, detail) = show(&last, "fatal");
+    assert_eq!((status, &detail["crashes"]), (200, &json!(3)), "{detail:#}");
+    last.kill();
+
+    // A host without the fault: a person lets it go on, and others were never touched.
+    let well = host(&data, &[]).expect("a host");
+    let (code, out, err) = cli(&well.address, &["unblock", "fatal", "--reason", "the fault was the host's"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let (status, answer) = start(&well, "other").expect("an answer");
+    assert_eq!(status, 201, "{answer}");
+    until("both to complete", || ["fatal", "other"].iter().all(|id| show(&well, id).1["status"] == "completed"));
+    let (status, report) = well.call("POST", &format!("{BASE}/verify"), b"{}").expect("an answer");
+    assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
+}
