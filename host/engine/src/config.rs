@@ -52,7 +52,8 @@ impl Default for EngineConfig {
         Self {
             run_limits: RunLimits::default(),
             codec: CodecId::default(),
-            workers: std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 16)),
+            // Twice the processors: a guest that burns leaves a thread to its neighbours at once.
+            workers: std::thread::available_parallelism().map_or(4, |n| (2 * n.get()).clamp(4, 32)),
             cache: CacheLimits::default(),
             images: ImageConfig::default(),
             audits_per_minute: 0,

@@ -7,14 +7,13 @@ use relive_core::{
     cursor::LogLine,
     event::Attributes,
     fingerprint,
-    history::decode_all,
     ports::{ExecutionRow, ListFilter, Status},
 };
 
 use super::{lookup::store_error, steps::steps};
 use crate::{
     engine::Engine,
-    owner::read_history,
+    owner::decoded_history,
     requests::Target,
     views::{ExecutionDetail, ExecutionPage, ExecutionView, HistoryPage, HostStatus, QueryView, StepView},
 };
@@ -163,8 +162,7 @@ impl Engine {
 
     /// A whole history, its chain checked, decoded.
     pub(crate) fn decoded(&self, row: &ExecutionRow) -> Result<Vec<relive_core::HistoryEvent>, Error> {
-        let stored = read_history(&*self.context.store, row.key).map_err(store_error)?;
-        decode_all(&stored).map_err(|violation| {
+        decoded_history(&*self.context.store, row.key).map_err(store_error)?.map_err(|violation| {
             Error::new(ErrorKind::EventStore, "corrupt", format!("the history does not check out: {violation}"))
                 .at(&row.execution)
         })

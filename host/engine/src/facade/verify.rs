@@ -2,14 +2,14 @@
 
 use relive_core::{
     Error, Namespace, RunKey,
-    history::{Rows, Violation, decode_all, validate, validate_rows},
+    history::{Rows, Violation, validate, validate_rows},
     ports::{ExecutionRow, ListFilter},
 };
 
 use super::lookup::store_error;
 use crate::{
     engine::Engine,
-    owner::read_history,
+    owner::decoded_history,
     requests::Target,
     views::{Finding, VerifyReport},
 };
@@ -81,13 +81,13 @@ impl Engine {
 
     fn check_once(&self, run: RunKey) -> Result<Result<u64, Violation>, Error> {
         let store = &self.context.store;
-        let stored = read_history(&**store, run).map_err(store_error)?;
+        let events = decoded_history(&**store, run).map_err(store_error)?;
         let (tasks, timers) = store.open_work(run).map_err(store_error)?;
         let Some(row) = store.execution(run).map_err(store_error)? else {
             return Ok(Err(Violation::Rows("the row is gone".to_owned())));
         };
         let check = || {
-            let events = decode_all(&stored)?;
+            let events = events?;
             validate(&events)?;
             if events.last().is_some_and(|e| e.hash != row.last_hash) {
                 return Err(Violation::Rows("the row's hash is not that of the last event".to_owned()));

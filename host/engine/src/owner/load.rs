@@ -7,11 +7,12 @@ use std::{
 
 use relive_core::{
     ErrorKind, RunKey,
+    canonical_hash::GENESIS,
     codec::StoredEvent,
     cursor::{Cursor, RunContext},
     event::{Attributes, HistoryEvent},
     guest::GuestFault,
-    history::decode_all,
+    history::{Violation, check_chain},
     life::{Life, Record, TurnError},
     ports::{HistoryStore, StoreError},
 };
@@ -25,6 +26,31 @@ const PAGE: usize = 4_096;
 /// Reads a whole history as it is stored.
 pub(crate) fn read_history(store: &dyn HistoryStore, run: RunKey) -> Result<Vec<StoredEvent>, StoreError> {
     read_tail(store, run, 1)
+}
+
+/// A whole history, checked and decoded page by page: what is stored is not held beside it.
+pub(crate) fn decoded_history(
+    store: &dyn HistoryStore,
+    run: RunKey,
+) -> Result<Result<Vec<HistoryEvent>, Violation>, StoreError> {
+    let mut events: Vec<HistoryEvent> = Vec::new();
+    let mut hash = GENESIS;
+    loop {
+        let page = store.read_from(run, events.len() as u64 + 1, PAGE)?;
+        if let Err(violation) = check_chain(&page, events.len() as u64, &hash) {
+            return Ok(Err(violation));
+        }
+        for stored in &page {
+            match stored.decode() {
+                Ok(event) => events.push(event),
+                Err(error) => return Ok(Err(Violation::Undecodable { event: stored.event_id, error })),
+            }
+        }
+        hash = page.last().map_or(hash, |last| last.hash);
+        if page.len() < PAGE {
+            return Ok(Ok(events));
+        }
+    }
 }
 
 /// Reads a history from event `from` on.
@@ -106,15 +132,15 @@ impl Owner {
         let Some(row) = &self.row else { return Ok(()) };
         let started = Instant::now();
         let (applied_through, commands) = (row.applied_through, row.command_count);
-        let mut stored = read_history(&*context.store, self.run)
-            .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?;
+        let mut events = decoded_history(&*context.store, self.run)
+            .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?
+            .map_err(|violation| TurnError::Unusable(violation.to_string()))?;
         // What others appended since the row was read comes as the tail of the next append's conflict.
-        stored.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
-        let events = decode_all(&stored).map_err(|violation| TurnError::Unusable(violation.to_string()))?;
+        events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
         let Some(start) = events.first() else {
             return Err(TurnError::Unusable("it is empty".to_owned()));
         };
-        if stored.last().is_some_and(|last| last.hash != row.last_hash) {
+        if events.last().is_some_and(|last| last.hash != row.last_hash) {
             return Err(TurnError::Unusable("its last hash is not the row's".to_owned()));
         }
         let mut life = self.instantiate(context, start)?;

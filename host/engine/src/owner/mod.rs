@@ -16,7 +16,7 @@ mod tasks;
 mod turns;
 
 pub(crate) use image::{Laid, lay};
-pub(crate) use load::read_history;
+pub(crate) use load::{decoded_history, read_history};
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
