@@ -185,12 +185,13 @@ impl Owner {
     /// Tells the cache what the guest holds now, and sends the cold ones off.
     fn account(&mut self, context: &Arc<Context>) {
         match &self.life {
-            Some(life) => {
+            // One that has ended goes with its commit; it is not worth another's place.
+            Some(life) if life.outcome().is_none() => {
                 for run in context.cache.used(self.run, held(life.guest_ref())) {
                     context.registry.post_if_present(run, Message::Evict);
                 }
             }
-            None => context.cache.dropped(self.run),
+            _ => context.cache.dropped(self.run),
         }
     }
 
