@@ -46,7 +46,7 @@ const FAULTY: usize = 48;
 /// Asks until it is acknowledged: trouble that passes is the client's to repeat.
 async fn acknowledged<F: Future<Output = Result<(), relive_core::Error>>>(ask: impl Fn() -> F) {
     while let Err(error) = ask().await {
-        match &*error.code {
+        match error.code {
             "closed" | "already-started" => return,
             "store-unavailable" | "try-again" => {}
             _ => panic!("{error}"),

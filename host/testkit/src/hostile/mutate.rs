@@ -6,7 +6,7 @@
 pub struct Rng(pub u64);
 
 impl Rng {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -16,7 +16,7 @@ impl Rng {
 
     /// Less than `end`; 0 if that is 0.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % (end.max(1) as u64)) as usize
+        (self.draw() % (end.max(1) as u64)) as usize
     }
 }
 
@@ -44,7 +44,7 @@ pub fn mutate(honest: &[u8], rng: &mut Rng) -> Vec<u8> {
             _ if bytes.len() < 2 => return bytes,
             0..=6 => bytes[at] ^= 1 << rng.below(8),
             7..=10 => bytes[at] = TELLING[rng.below(TELLING.len())],
-            11 | 12 => bytes[at] = rng.next() as u8,
+            11 | 12 => bytes[at] = rng.draw() as u8,
             13 => drop(bytes.drain(at..(at + piece).min(bytes.len()))),
             14 => {
                 let copy = bytes[at..(at + piece).min(bytes.len())].to_vec();
