@@ -51,8 +51,13 @@ struct Answer {
 #[serde(tag = "phase", rename_all = "kebab-case")]
 enum State<'a> {
     /// Until then, in milliseconds since 1970.
-    Waiting { approver: &'a str, until_ms: u64 },
-    Decided { outcome: Outcome },
+    Waiting {
+        approver: &'a str,
+        until_ms: u64,
+    },
+    Decided {
+        outcome: Outcome,
+    },
     Withdrawn,
 }
 
