@@ -31,7 +31,7 @@ pub struct HostConfig {
     pub engine: EngineConfig,
     /// How uploads are compiled.
     pub compile: CompileMode,
-    /// Offers the native activities `echo` and `ledger`, for benchmarks and crash tests.
+    /// Offers the native activities `echo`, `ledger` and `fatal`, for benchmarks and crash tests.
     pub bench_activities: bool,
 }
 
@@ -50,6 +50,11 @@ fn compile_child() -> CompileMode {
         _ => PathBuf::from("/proc/self/exe"),
     };
     CompileMode::Child { program, args: vec![compile_component::NAME.into()] }
+}
+
+/// An activity that takes the host down with it.
+fn fatal() -> Result<Json, Failure> {
+    std::process::abort()
 }
 
 /// Why a host cannot be opened. Fits "failed to {..}".
@@ -112,7 +117,8 @@ impl Host {
         if config.bench_activities {
             registry = registry
                 .native_raw("echo", |_, input: Json| async move { Ok::<_, Failure>(input) })
-                .native_raw("ledger", |task, input| async move { ledger::append(&task, input) });
+                .native_raw("ledger", |task, input| async move { ledger::append(&task, input) })
+                .native_raw("fatal", |_, _| async move { fatal() });
         }
         let registry = registry.build();
         let parts = EngineParts {

@@ -69,3 +69,38 @@ fn a_start_that_crashes_every_host_is_quarantined() {
     let (status, report) = well.call("POST", &format!("{BASE}/verify"), b"{}").expect("an answer");
     assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
 }
+
+/// An activity that takes the host down with it uses up its attempts, one a host; then its failure is there to be seen,
+/// and the workflow and its neighbours go on.
+#[test]
+fn a_poison_activity_exhausts_its_attempts_and_is_visible() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let first = host(&data, &[]).expect("a host");
+    let folder = guests::folder().join("script").display().to_string();
+    let (code, out, err) = cli(&first.address, &["deploy", &folder]);
+    assert_eq!(code, 0, "{out}{err}");
+    let poison = json!({"activity": {"name": "fatal", "input": null, "options": {"max-attempts": 3}}});
+    let program = json!([{"attempt": {"steps": [poison], "on-failure": [{"publish": {"key": "after", "value": 1}}]}}]);
+    let body = json!({"workflow": "script", "workflow_id": "poison", "input": {"program": program}}).to_string();
+    // The answer may be lost with the host.
+    let _ = first.call("POST", &format!("{BASE}/executions"), body.as_bytes());
+    let mut dying = Some(first);
+    for attempt in 1..=3 {
+        if let Some(mut host) = dying {
+            assert!(host.ends_within(PATIENCE), "attempt {attempt} left the host alive");
+        }
+        dying = host(&data, &[]);
+    }
+    let last = dying.expect("the fourth host lives");
+    until("the execution to go on", || show(&last, "poison").1["status"] == "completed");
+    let (_, detail) = show(&last, "poison");
+    let step = &detail["steps"][0];
+    assert_eq!((&step["state"], &step["attempts"]), (&json!("failed"), &json!(3)), "{detail:#}");
+    assert_eq!(step["failure"]["code"], "attempt-lost", "{detail:#}");
+    assert_eq!(detail["crashes"], 0, "the guest is not to blame");
+    let (status, _) = start(&last, "neighbour").expect("an answer");
+    assert_eq!(status, 201);
+    let (status, report) = last.call("POST", &format!("{BASE}/verify?deep=true"), b"{}").expect("an answer");
+    assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
+}
