@@ -162,10 +162,13 @@ impl Engine {
 
     /// A whole history, its chain checked, decoded.
     pub(crate) fn decoded(&self, row: &ExecutionRow) -> Result<Vec<relive_core::HistoryEvent>, Error> {
-        decoded_history(&*self.context.store, row.key).map_err(store_error)?.map_err(|violation| {
+        let mut events = decoded_history(&*self.context.store, row.key).map_err(store_error)?.map_err(|violation| {
             Error::new(ErrorKind::EventStore, "corrupt", format!("the history does not check out: {violation}"))
                 .at(&row.execution)
-        })
+        })?;
+        // A run that goes on has more by now than its row said.
+        events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
+        Ok(events)
     }
 }
 

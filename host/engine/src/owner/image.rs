@@ -93,6 +93,7 @@ impl Owner {
             return false;
         }
         let Some(row) = self.row.clone() else { return false };
+        let started = Instant::now();
         let kept = context.images.get(self.run);
         let newest = match kept {
             Some(image) => Some(image),
@@ -102,7 +103,6 @@ impl Owner {
             }),
         };
         let Some(image) = newest else { return false };
-        let started = Instant::now();
         match self.lay_and_catch_up(context, &row, &image) {
             Ok(()) => {
                 let stats = &context.images.stats;
