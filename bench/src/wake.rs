@@ -122,18 +122,34 @@ pub fn sizes(data: &Path) -> anyhow::Result<Figures> {
     let runtime = Arc::new(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?);
     let host = open(data, ImageConfig::default())?;
     let examples = [
-        ("image_bytes_steps", "steps/steps.wasm", "steps_then_wait", r#"{"steps":50}"#),
+        ("image_bytes_steps", "steps/steps.wasm", "steps_then_wait", "message", r#"{"steps":50}"#),
         (
             "image_bytes_order",
             "order/order_workflow.wasm",
             "order",
+            "timer",
             r#"{"order_id":"o","sku":"tea","quantity":1,"card":"4242","cents":100,"pause_ms":3600000}"#,
         ),
-        ("image_bytes_script", "script/script.wasm", "script", r#"{"program":[{"timer":{"ms":3600000}}]}"#),
+        ("image_bytes_script", "script/script.wasm", "script", "timer", r#"{"program":[{"timer":{"ms":3600000}}]}"#),
+        (
+            "image_bytes_approval",
+            "approval/approval_workflow.wasm",
+            "approval",
+            "activity",
+            r#"{"subject":"a trip","requested_by":"ada","approver":"grace"}"#,
+        ),
+        ("image_bytes_fan_out", "fan-out/fan_out_workflow.wasm", "fan-out", "activity", r#"{"count":100}"#),
+        (
+            "image_bytes_long_runner",
+            "long-runner/long_runner_workflow.wasm",
+            "long-runner",
+            "activity",
+            r#"{"steps":9}"#,
+        ),
     ];
     let mut figures = Figures::new();
     let mut counted = (0, 0);
-    for (figure, file, workflow, input) in examples {
+    for (figure, file, workflow, waited, input) in examples {
         let size = runtime.block_on(async {
             let engine = host.engine();
             let bytes = guest(file)?;
@@ -147,7 +163,7 @@ pub fn sizes(data: &Path) -> anyhow::Result<Figures> {
                     correlation_id: None,
                 };
                 engine.start_execution(request).await?;
-                while engine.show(target(&id)?).await?.waits_for.iter().any(|w| w == "activity") {
+                while engine.show(target(&id)?).await?.waits_for.iter().all(|w| w != waited) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
