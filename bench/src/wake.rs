@@ -163,7 +163,7 @@ pub fn sizes(data: &Path) -> anyhow::Result<Figures> {
                     correlation_id: None,
                 };
                 engine.start_execution(request).await?;
-                while engine.show(target(&id)?).await?.waits_for.iter().all(|w| w != waited) {
+                while engine.show(target(&id)?).await?.waits_for.iter().all(|w| !w.starts_with(waited)) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
