@@ -105,7 +105,7 @@ CREATE TABLE tasks (
     attempt      INTEGER NOT NULL,
     due_at       INTEGER NOT NULL,
     scheduled_at INTEGER NOT NULL
-) STRICT;
+, queue TEXT, claim_secret INTEGER, claim_worker TEXT, claimed_at INTEGER, flags INTEGER NOT NULL DEFAULT 0, details TEXT, options TEXT) STRICT;
 
 CREATE TABLE timers (
     key      INTEGER PRIMARY KEY,

@@ -186,6 +186,10 @@ impl ActivityRegistry {
 }
 
 impl ActivityRunner for ActivityRegistry {
+    fn hosts(&self, namespace: &Namespace, name: &str) -> bool {
+        self.has_native(namespace, name) || self.0.deployed.as_ref().is_some_and(|d| d.knows(namespace, name))
+    }
+
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
         if let Some(run) = self.0.native.get(&task.name).and_then(|native| native.of(&task.execution.namespace)) {
             return run(task);

@@ -29,11 +29,13 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "unknown-key",
             "unknown-channel",
             "unknown-route",
+            "unknown-task",
+            "unknown-worker",
         ],
     ),
     (StatusCode::METHOD_NOT_ALLOWED, &["method-not-allowed"]),
     (StatusCode::REQUEST_TIMEOUT, &["request-timeout"]),
-    (StatusCode::CONFLICT, &["already-started", "closed", "blocked", "not-blocked"]),
+    (StatusCode::CONFLICT, &["already-started", "closed", "blocked", "not-blocked", "superseded", "busy"]),
     (StatusCode::PAYLOAD_TOO_LARGE, &["payload-too-large", "too-large"]),
     (StatusCode::MISDIRECTED_REQUEST, &["foreign-host"]),
     (
@@ -87,7 +89,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "wrong-kind",
         ],
     ),
-    (StatusCode::TOO_MANY_REQUESTS, &["history-full"]),
+    (StatusCode::TOO_MANY_REQUESTS, &["history-full", "too-many-workers"]),
     (
         StatusCode::INTERNAL_SERVER_ERROR,
         &["internal", "corrupt", "unusable", "digest-mismatch", "native-code-unloadable"],

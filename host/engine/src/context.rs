@@ -20,6 +20,7 @@ use crate::{
     guests::{ActivityHost, GuestFactory},
     images::Images,
     marks::{Marks, Suspects},
+    remote::{Queues, Workers},
     timers::Timers,
     waiters::Waiters,
     workflows::Workflows,
@@ -35,6 +36,13 @@ pub(crate) struct Stats {
     pub audited: AtomicU64,
     pub audit_findings: AtomicU64,
     pub in_flight: AtomicUsize,
+}
+
+/// What is in memory of workers and the tasks that they take.
+#[derive(Default)]
+pub(crate) struct Remote {
+    pub queues: Arc<Queues>,
+    pub workers: Workers,
 }
 
 pub(crate) struct Context {
@@ -53,6 +61,7 @@ pub(crate) struct Context {
     pub cache: Cache,
     pub images: Images,
     pub attempts: Attempts,
+    pub remote: Remote,
     pub waiters: Waiters,
     pub marks: Marks,
     pub suspects: Suspects,

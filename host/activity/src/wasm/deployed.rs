@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use relive_core::{Digest, ids::Namespace, ports::Catalog};
 use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -19,6 +20,11 @@ use crate::grants::{GrantError, Grants};
 /// mapped and its directories open.
 pub const MAX_LOADED: usize = 256;
 
+/// How long it is believed that the catalog does not know a name; another host may deploy it meanwhile.
+const BELIEVE_ABSENT: Duration = Duration::from_secs(1);
+/// Names of that kind that are kept: guests make them up.
+const MAX_ABSENT: usize = 10_000;
+
 pub(crate) struct Deployed {
     host: WasmHost,
     limit: GlobalConcurrencyLimitLayer,
@@ -30,6 +36,8 @@ pub(crate) struct Deployed {
     changes: AtomicU64,
     /// Counts uses: the clock by which the one unused for longest is found.
     uses: AtomicU64,
+    /// Names that the catalog did not know, and until when that is believed.
+    absent: Mutex<HashMap<(Namespace, Arc<str>), Instant>>,
 }
 
 struct Entry {
@@ -44,8 +52,8 @@ struct Entry {
 impl Deployed {
     pub(crate) fn new(host: WasmHost, limit: usize, catalog: Option<Arc<dyn Catalog>>) -> Arc<Self> {
         let limit = GlobalConcurrencyLimitLayer::new(limit);
-        let (entries, changes, uses) = Default::default();
-        Arc::new(Self { host, limit, catalog, entries, loading: Semaphore::new(1), changes, uses })
+        let (entries, changes, uses, absent) = Default::default();
+        Arc::new(Self { host, limit, catalog, entries, loading: Semaphore::new(1), changes, uses, absent })
     }
 
     pub(crate) fn find(&self, namespace: &Namespace, name: &str) -> Option<Run> {
@@ -53,6 +61,29 @@ impl Deployed {
         let entry = entries.get(name)?.iter().find(|entry| entry.namespace == *namespace)?;
         entry.used.store(self.uses.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         Some(Arc::clone(&entry.run))
+    }
+
+    /// Whether an activity of the name is loaded or in the catalog. That it is not is believed for a moment: it is asked
+    /// for every task that workers take. A catalog that cannot be read counts as yes: the attempt then says why.
+    pub(crate) fn knows(&self, namespace: &Namespace, name: &str) -> bool {
+        if self.digest_of(namespace, name).is_some() {
+            return true;
+        }
+        let Some(catalog) = &self.catalog else { return false };
+        let key = (namespace.clone(), Arc::<str>::from(name));
+        let now = Instant::now();
+        if self.absent.lock().get(&key).is_some_and(|until| *until > now) {
+            return false;
+        }
+        let unknown = catalog.activity(namespace, name).is_ok_and(|row| row.is_none());
+        if unknown {
+            let mut absent = self.absent.lock();
+            if absent.len() >= MAX_ABSENT {
+                absent.clear();
+            }
+            absent.insert(key, now + BELIEVE_ABSENT);
+        }
+        !unknown
     }
 
     pub(crate) fn digest_of(&self, namespace: &Namespace, name: &str) -> Option<Digest> {
@@ -70,6 +101,7 @@ impl Deployed {
         let entry = self.entry(namespace, loaded, grants, false)?;
         let mut entries = self.entries.write();
         self.changes.fetch_add(1, Ordering::Relaxed);
+        self.absent.lock().clear();
         let named = entries.entry(name.into()).or_default();
         named.retain(|e| e.namespace != *namespace);
         named.push(entry);
@@ -79,6 +111,7 @@ impl Deployed {
     pub(crate) fn forget(&self, namespace: &Namespace, name: &str) -> bool {
         let mut entries = self.entries.write();
         self.changes.fetch_add(1, Ordering::Relaxed);
+        self.absent.lock().clear();
         let Some(named) = entries.get_mut(name) else {
             return false;
         };

@@ -2,8 +2,8 @@
 //! `grants` is the manifest's `grants` as JSON, nothing if absent.
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
-use relive_core::ports::ActivityRow;
-use relive_engine::{DeployActivityRequest, Engine};
+use relive_core::{WorkflowId, ports::ActivityRow};
+use relive_engine::{DeployActivityRequest, Engine, PendingPage, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -52,4 +52,28 @@ pub async fn deploy(
     let inspection =
         engine.deploy_activity(DeployActivityRequest { namespace, bytes, name: query.name, grants }).await?;
     Ok((StatusCode::CREATED, Json(Deployed { name, inspection })))
+}
+
+const DEFAULT_LIMIT: usize = 100;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PendingQuery {
+    /// Of this execution alone; the namespace's if absent.
+    workflow_id: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /activities/pending`: what is scheduled and not resolved.
+pub async fn pending(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Query(query): Query<PendingQuery>,
+) -> Result<Json<PendingPage>, Problem> {
+    let invalid = |e: relive_core::ids::NameError| Problem::invalid("invalid-name", e.to_string());
+    let id = query.workflow_id.as_deref().map(WorkflowId::new).transpose().map_err(invalid)?;
+    let target = id.map(|workflow_id| Target { namespace: namespace.clone(), workflow_id, run_id: None });
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    Ok(Json(engine.pending_activities(namespace, target, query.after, limit).await?))
 }

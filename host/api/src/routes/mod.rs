@@ -6,12 +6,15 @@ mod executions;
 mod health;
 mod not_found;
 mod status;
+mod task_queues;
+mod tasks;
 mod verify;
+mod workers;
 mod workflows;
 
 use axum::{
     Router, middleware,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use relive_engine::Engine;
 
@@ -23,6 +26,20 @@ pub fn router(engine: Engine) -> Router {
         .route("/components/inspect", post(components::inspect))
         .route("/workflows", get(workflows::list).post(workflows::deploy))
         .route("/activities", get(activities::list).post(activities::deploy))
+        .route("/activities/pending", get(activities::pending))
+        .route("/workers", get(workers::list).post(workers::register))
+        .route("/workers/{param}", delete(workers::end))
+        .route("/workers/{param}/beat", post(workers::beat))
+        .route("/task-queues", get(task_queues::list))
+        .route("/task-queues/{param}", get(task_queues::describe))
+        .route("/task-queues/{param}/poll", post(task_queues::poll))
+        .route("/tasks/claim", post(tasks::claim))
+        .route("/tasks/complete", post(tasks::answer))
+        .route("/tasks/{param}/complete", post(tasks::complete))
+        .route("/tasks/{param}/fail", post(tasks::fail))
+        .route("/tasks/{param}/cancel", post(tasks::cancel))
+        .route("/tasks/{param}/heartbeat", post(tasks::heartbeat))
+        .route("/tasks/{param}/defer", post(tasks::defer))
         .route("/verify", post(verify::namespace))
         .route("/executions", get(executions::list).post(executions::start))
         .nest("/executions/{id}", executions::of_one());

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::{failure::Failure, ids::ExecutionKey, json::Json};
+use crate::{
+    failure::Failure,
+    ids::{ExecutionKey, Namespace},
+    json::Json,
+};
 
 /// One attempt of an activity.
 #[derive(Clone, Debug)]
@@ -36,4 +40,8 @@ pub trait ActivityRunner: Send + Sync {
     /// Runs one attempt. An activity of an unknown name is a `rejected` failure with the code `unknown-activity`,
     /// retryable, because a deployment may bring it.
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult>;
+
+    /// Whether the host runs activities of this name itself; those that it does not go to workers. Asked for every
+    /// activity that is scheduled, on a thread that may block.
+    fn hosts(&self, namespace: &Namespace, name: &str) -> bool;
 }

@@ -12,6 +12,7 @@ use super::lookup::store_error;
 use crate::{
     engine::Engine,
     guests::Described,
+    message::Message,
     requests::{DeployActivityRequest, DeployRequest},
     views::{Deployed, DeployedWorkflow},
 };
@@ -74,6 +75,10 @@ impl Engine {
             let row = ActivityRow { name, digest: admitted.digest, grants: admitted.grants, deployed_at: now };
             context.catalog.put_activity(&request.namespace, &row).map_err(store_error)?;
             context.activity_host.deployed(&request.namespace, &request.name);
+            // What waited for a worker runs here from now on.
+            for task in context.remote.queues.ready_of(&request.namespace, &request.name) {
+                context.registry.post(task.run, Message::Alarm { command_no: task.command_no });
+            }
             Ok(admitted.inspection)
         })
         .await

@@ -6,9 +6,14 @@ pub(crate) mod deep;
 mod deploy;
 mod fork;
 mod lookup;
+mod pending;
 mod reads;
 mod relive;
 mod results;
 mod starts;
 mod steps;
+mod tasks;
 mod verify;
+pub(crate) mod workers;
+
+pub use pending::{PendingActivity, PendingPage, PendingState};
