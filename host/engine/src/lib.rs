@@ -35,7 +35,7 @@ mod workflows;
 
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
-pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly};
+pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
-pub use requests::{DeployActivityRequest, DeployRequest, SignalRequest, StartRequest, Target};
+pub use requests::{DeployActivityRequest, DeployHttpRequest, DeployRequest, SignalRequest, StartRequest, Target};
 pub use sandboxed::{SandboxGuests, inspection_view};

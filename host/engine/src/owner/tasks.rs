@@ -115,6 +115,7 @@ impl Owner {
             attempt: task.row.attempt,
             task_queue: queue.clone(),
             correlation_id: row.correlation_id.clone(),
+            timeout: Some(timeout.0),
         };
         let delay = Duration::from_nanos(task.row.due_at.since(now));
         task.attempt = Some(context.dispatcher.launch(self.run, request, delay, timeout));
