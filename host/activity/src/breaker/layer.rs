@@ -20,10 +20,6 @@ use tower::{Layer, Service};
 use super::machine::{BreakerPolicy, BreakerView, Machine, Outcome, Refused, Ticket};
 use crate::failures::{code, infrastructure};
 
-/// An attempt that is dropped this close to its deadline was too slow. The engine's timer and this clock do not begin
-/// at the same instant.
-const DEADLINE_SLACK: Duration = Duration::from_millis(5);
-
 /// One activity's breaker. Cheap to clone; clones share the state.
 #[derive(Clone)]
 pub struct Breaker(Arc<Inner>);
@@ -115,22 +111,23 @@ impl<S> Layer<S> for BreakerLayer {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner, breaker: self.0.clone(), begun: None, ready: false }
+        let (breaker, begun) = (self.0.clone(), self.0.now());
+        Guarded { inner, breaker, begun, ready: false }
     }
 }
 
-/// One attempt's way through the breaker: it is cloned for each.
+/// One attempt's way through the breaker: it is cloned for each, when the attempt comes.
 pub(crate) struct Guarded<S> {
     inner: S,
     breaker: Breaker,
-    /// When the attempt came: its deadline counts from there, and the wait for its turn with it.
-    begun: Option<Duration>,
+    /// When the attempt came. Whoever drops it at its deadline began to count no earlier than this.
+    begun: Duration,
     ready: bool,
 }
 
 impl<S: Clone> Clone for Guarded<S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), breaker: self.breaker.clone(), begun: None, ready: false }
+        Self { inner: self.inner.clone(), breaker: self.breaker.clone(), begun: self.breaker.now(), ready: false }
     }
 }
 
@@ -144,9 +141,6 @@ where
     type Future = BoxFuture<'static, AttemptResult>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        if self.begun.is_none() {
-            self.begun = Some(self.breaker.now());
-        }
         // What will be refused waits for no turn.
         if !self.ready && !self.breaker.refuses() {
             ready!(self.inner.poll_ready(cx))?;
@@ -156,7 +150,6 @@ where
     }
 
     fn call(&mut self, task: ActivityTask) -> Self::Future {
-        let begun = self.begun.take().unwrap_or_else(|| self.breaker.now());
         let admitted = match std::mem::take(&mut self.ready) {
             true => self.breaker.admit(),
             false => Err(self.breaker.0.machine.lock().refuses(self.breaker.now()).unwrap_or(Refused { until: None })),
@@ -164,7 +157,7 @@ where
         match admitted {
             Err(refused) => Box::pin(std::future::ready(Err(self.breaker.refusal(refused)))),
             Ok(ticket) => {
-                let deadline = task.timeout.map(|timeout| begun.saturating_add(timeout));
+                let deadline = task.timeout.map(|timeout| self.begun.saturating_add(timeout));
                 let mut watch = Watch { breaker: self.breaker.clone(), ticket: Some(ticket), deadline };
                 let attempt = self.inner.call(task);
                 Box::pin(async move {
@@ -207,7 +200,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let late = |deadline| self.breaker.now().saturating_add(DEADLINE_SLACK) >= deadline;
+        let late = |deadline| self.breaker.now() >= deadline;
         let outcome = if self.deadline.is_some_and(late) { Outcome::Fault } else { Outcome::Nothing };
         self.settle(outcome);
     }

@@ -9,6 +9,8 @@ mod call;
 mod client;
 mod config;
 mod connect;
+#[cfg(test)]
+mod connect_tests;
 mod key;
 mod signature;
 
