@@ -163,6 +163,41 @@ fn http_calls_end_at_their_deadline() {
 }
 
 #[test]
+fn http_calls_cut_off_by_a_crash_are_repeated_under_the_same_key() {
+    let receiver = Receiver::start(|_| Answer::Silence);
+    let site = site(&[("charge", receiver.origin(), GRANTED)]);
+    site.script("k", &activity("charge", &json!({})));
+    until("the call is on its way", || receiver.received().len() == 1);
+    receiver.answer(|_| Answer::json(200, r#"{"ok": true}"#));
+    let site = site.restart();
+    assert_eq!(site.ended("k")["result"]["seen"][0]["ok"], json!({"ok": true}));
+    let [before, after] = &receiver.received()[..] else { panic!("two calls: {:?}", receiver.received()) };
+    assert_eq!(before.header("idempotency-key"), after.header("idempotency-key"));
+    assert_eq!((&before.json()["attempt"], &after.json()["attempt"]), (&json!(1), &json!(2)));
+    site.verified();
+}
+
+#[test]
+fn http_activities_are_deployed_again_elsewhere() {
+    let old = Receiver::start(|_| Answer::json(200, "\"old\""));
+    let new = Receiver::start(|_| Answer::json(200, "\"new\""));
+    let site = site(&[("hook", old.origin(), GRANTED)]);
+    assert_eq!(seen(&site, "1", &activity("hook", &quick(1)))["ok"], "old");
+    deploy(&site, &[("hook", new.origin(), GRANTED)]);
+    assert_eq!(seen(&site, "2", &activity("hook", &quick(1)))["ok"], "new");
+    assert_eq!(breaker(&site, "hook")["target"], new.address.to_string());
+    // Under a name that a component had, too, and back.
+    site.deploy("echo");
+    assert_eq!(breaker(&site, "wasm-echo")["kind"], "wasm");
+    deploy(&site, &[("wasm-echo", new.origin(), GRANTED)]);
+    assert_eq!(seen(&site, "3", &activity("wasm-echo", &quick(1)))["ok"], "new");
+    site.deploy("echo");
+    let echo = json!([{"activity": {"name": "wasm-echo", "input": "back"}}]);
+    assert_eq!(seen(&site, "4", &echo)["ok"], "back");
+    assert_eq!((old.received().len(), new.received().len()), (1, 2));
+}
+
+#[test]
 fn http_targets_that_fail_are_left_alone_and_taken_back() {
     let receiver = Receiver::start(|_| Answer::json(500, "down"));
     let site = site(&[("pay", receiver.origin(), GRANTED), ("well", receiver.origin(), GRANTED)]);
