@@ -19,10 +19,12 @@ CREATE UNIQUE INDEX versions_code ON versions (namespace, workflow, digest, expo
 CREATE TABLE activities (
     namespace   TEXT NOT NULL,
     name        TEXT NOT NULL,
-    digest      BLOB NOT NULL,
-    grants      TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    digest      BLOB,
+    config      TEXT NOT NULL,
     deployed_at INTEGER NOT NULL,
-    PRIMARY KEY (namespace, name)
+    PRIMARY KEY (namespace, name),
+    CHECK ((kind = 'wasm') = (digest IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE components (

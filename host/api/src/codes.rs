@@ -14,6 +14,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "invalid-body",
             "invalid-path",
             "invalid-grants",
+            "invalid-http-activity",
             "invalid-argument",
             "invalid-cursor",
         ],

@@ -40,10 +40,11 @@ pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_nanos(remo
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::{PendingActivity, PendingPage, PendingState};
-pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly};
+pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
 pub use remote::{Beat, ClaimedTask, DEFAULT_QUEUE, QueueView, Report, TaskToken, WorkerState, WorkerView};
 pub use requests::{
-    DeployActivityRequest, DeployRequest, PollRequest, RegisterRequest, SignalRequest, StartRequest, Target,
+    DeployActivityRequest, DeployHttpRequest, DeployRequest, PollRequest, RegisterRequest, SignalRequest, StartRequest,
+    Target,
 };
 pub use sandboxed::{SandboxGuests, inspection_view};

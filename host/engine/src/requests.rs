@@ -72,6 +72,15 @@ pub struct PollRequest {
     pub wait: Duration,
 }
 
+/// Deploy one activity that is a URL.
+#[derive(Clone, Debug)]
+pub struct DeployHttpRequest {
+    pub namespace: Namespace,
+    pub name: String,
+    /// The URL and what goes with it, as the manifest has it, in JSON.
+    pub config: Json,
+}
+
 /// Send a message.
 #[derive(Clone, Debug)]
 pub struct SignalRequest {

@@ -1,19 +1,20 @@
-//! `GET /activities`: what the host runs itself. `POST /activities?name=&grants=`: deploys one activity of a component;
-//! `grants` is the manifest's `grants` as JSON, nothing if absent.
+//! `GET /activities`: what the host runs itself, each with its circuit breaker. `POST /activities?name=&grants=`: deploys
+//! one activity of a component; `grants` is the manifest's `grants` as JSON, nothing if absent. With `kind=http` the body
+//! is JSON: the URL that the host shall post to, and what goes with it.
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
-use relive_core::{WorkflowId, ports::ActivityRow};
-use relive_engine::{DeployActivityRequest, Engine, PendingPage, Target};
+use relive_core::WorkflowId;
+use relive_engine::{DeployActivityRequest, DeployHttpRequest, Engine, PendingPage, Target, views::ActivityView};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    extract::{NamespacePath, Query, read_upload},
+    extract::{NamespacePath, Query, read_small, read_upload, whole_json},
     problem::Problem,
 };
 
 #[derive(Serialize)]
 pub struct Activities {
-    activities: Vec<ActivityRow>,
+    activities: Vec<ActivityView>,
 }
 
 pub async fn list(
@@ -27,13 +28,25 @@ pub async fn list(
 #[serde(deny_unknown_fields)]
 pub struct DeployQuery {
     name: String,
+    #[serde(default)]
+    kind: Kind,
     grants: Option<String>,
 }
 
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    #[default]
+    Wasm,
+    Http,
+}
+
+/// What was deployed: a component with what admission found, or a URL.
 #[derive(Serialize)]
-pub struct Deployed {
-    name: String,
-    inspection: relive_core::Json,
+#[serde(untagged)]
+pub enum Deployed {
+    Wasm { name: String, kind: &'static str, inspection: relive_core::Json },
+    Http(ActivityView),
 }
 
 pub async fn deploy(
@@ -42,16 +55,27 @@ pub async fn deploy(
     Query(query): Query<DeployQuery>,
     body: Body,
 ) -> Result<(StatusCode, Json<Deployed>), Problem> {
-    let grants = query
-        .grants
-        .map(|text| relive_core::Json::parse(&text))
-        .transpose()
-        .map_err(|e| Problem::invalid("invalid-json", format!("the grants are not acceptable: {e}")))?;
-    let bytes = read_upload(body).await?;
-    let name = query.name.clone();
-    let inspection =
-        engine.deploy_activity(DeployActivityRequest { namespace, bytes, name: query.name, grants }).await?;
-    Ok((StatusCode::CREATED, Json(Deployed { name, inspection })))
+    let DeployQuery { name, kind, grants } = query;
+    let deployed = match kind {
+        Kind::Wasm => {
+            let grants = grants
+                .map(|text| relive_core::Json::parse(&text))
+                .transpose()
+                .map_err(|e| Problem::invalid("invalid-json", format!("the grants are not acceptable: {e}")))?;
+            let bytes = read_upload(body).await?;
+            let request = DeployActivityRequest { namespace, bytes, name: name.clone(), grants };
+            Deployed::Wasm { name, kind: "wasm", inspection: engine.deploy_activity(request).await? }
+        }
+        Kind::Http => {
+            if grants.is_some() {
+                let message = "grants are for components; an http activity has `allow_private` and `allow_hosts`";
+                return Err(Problem::invalid("invalid-query", message));
+            }
+            let config = whole_json(&read_small(body).await?, "configuration")?;
+            Deployed::Http(engine.deploy_http_activity(DeployHttpRequest { namespace, name, config }).await?)
+        }
+    };
+    Ok((StatusCode::CREATED, Json(deployed)))
 }
 
 const DEFAULT_LIMIT: usize = 100;

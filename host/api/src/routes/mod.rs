@@ -4,6 +4,7 @@ mod activities;
 mod components;
 mod executions;
 mod health;
+mod keys;
 mod not_found;
 mod status;
 mod task_queues;
@@ -46,6 +47,7 @@ pub fn router(engine: Engine) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/.well-known/relive/keys.json", get(keys::keys))
         .route("/v1/status", get(status::status))
         .nest("/v1/namespaces/{namespace}", namespace)
         .fallback(not_found::route)

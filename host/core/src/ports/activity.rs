@@ -1,6 +1,7 @@
 //! The port through which attempts of activities are run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -22,6 +23,8 @@ pub struct ActivityTask {
     pub attempt: u32,
     pub task_queue: Option<Arc<str>>,
     pub correlation_id: Option<Arc<str>>,
+    /// How long the attempt may take, from the call on: its future is dropped then. `None`: nobody watches.
+    pub timeout: Option<Duration>,
 }
 
 impl ActivityTask {

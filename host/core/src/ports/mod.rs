@@ -8,7 +8,7 @@ mod images;
 mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
-pub use catalog::{ActivityRow, Catalog, ComponentMeta, VersionRow};
+pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
 pub use clock::Clock;
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
 pub use store::{

@@ -144,6 +144,7 @@ impl Owner {
             attempt: task.row.attempt,
             task_queue: task.scheduled.as_ref().and_then(|(_, queue)| queue.clone()),
             correlation_id: row.correlation_id.clone(),
+            timeout: Some(timeout.0),
         };
         let delay = Duration::from_nanos(task.row.due_at.since(now));
         task.attempt = Some(context.dispatcher.launch(self.run, request, delay, timeout));

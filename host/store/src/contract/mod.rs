@@ -38,7 +38,7 @@ macro_rules! contract_suite {
             wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted claims_are_kept
             find_by_name list_and_page published_values log_lines blocked_and_unblocked keys_are_never_repeated
             images_are_kept_by_generation images_ride_on_appends images_go_with_their_run
-            components versions_are_numbered one_version_is_active activities_by_name
+            components versions_are_numbered one_version_is_active activities_by_name activities_change_their_kind
         }
     };
     (@ $with:path; $($name:ident)*) => {

@@ -10,6 +10,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../../migrations/sqlite/0002_images.sql"),
     include_str!("../../../../migrations/sqlite/0003_workers.sql"),
+    include_str!("../../../../migrations/sqlite/0004_activity_kinds.sql"),
 ];
 /// "RLIV" in the file's header: the database is ours.
 pub(super) const APPLICATION_ID: i64 = 0x524c_4956;
