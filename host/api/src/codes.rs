@@ -31,6 +31,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "unknown-channel",
             "unknown-route",
             "unknown-task",
+            "unknown-step",
             "unknown-worker",
         ],
     ),

@@ -88,6 +88,8 @@ fn all() -> Vec<Attributes> {
         VersionRecorded { change_id: "c".into(), version: 2 }.into(),
         SnapshotCreated { through: 3, bytes: 2_700 }.into(),
         SnapshotDiscarded { through: 3, reason: text() }.into(),
+        CommandIssued { name: "activity.pause".into(), target: Some(3), arguments: Some(json("{}")), note: text() }
+            .into(),
     ]
 }
 

@@ -42,6 +42,7 @@ pub use engine::Engine;
 pub use facade::{PendingActivity, PendingPage, PendingState};
 pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
+pub use message::TaskChange;
 pub use remote::{Beat, ClaimedTask, DEFAULT_QUEUE, QueueView, Report, TaskToken, WorkerState, WorkerView};
 pub use requests::{
     DeployActivityRequest, DeployHttpRequest, DeployRequest, PollRequest, RegisterRequest, SignalRequest, StartRequest,

@@ -6,6 +6,7 @@ use relive_core::{
     Error, Json, Timestamp,
     event::{EventBody, TimeoutType},
     failure::Failure,
+    options::ActivityOptions,
     ports::{AppendError, AppendItem, Appended, NewExecution, StoredImage},
 };
 use tokio::sync::oneshot;
@@ -65,10 +66,25 @@ pub(crate) enum AttemptError {
     Canceled,
 }
 
+/// What operators do to an activity that is not resolved.
+#[derive(Clone, Debug)]
+pub enum TaskChange {
+    /// No attempt begins any more; one that runs may end.
+    Pause,
+    Resume,
+    /// Begins anew: the next attempt is the first one, at once. What the heartbeats told is kept, if it is wished.
+    Reset {
+        keep_details: bool,
+    },
+    /// Other options, in place of those that the guest gave.
+    Update(ActivityOptions),
+}
+
 /// What operators ask for.
 pub(crate) enum Control {
     Terminate { reason: String, reply: Reply },
     Unblock { reason: String, reply: Reply },
+    Task { command_no: u64, change: TaskChange, note: String, reply: Reply },
 }
 
 pub(crate) enum Message {

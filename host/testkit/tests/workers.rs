@@ -10,7 +10,9 @@ use relive_core::{
     ports::Status,
     retry::RetryPolicy,
 };
-use relive_engine::{CacheLimits, ClaimedTask, EngineConfig, PollRequest, RegisterRequest, Report, WorkerState};
+use relive_engine::{
+    CacheLimits, ClaimedTask, EngineConfig, PendingState, PollRequest, RegisterRequest, Report, TaskChange, WorkerState,
+};
 use relive_store::MemoryStore;
 use relive_testkit::{clock::TestClock, embedded::Embedded, model::Op};
 
@@ -468,4 +470,49 @@ async fn a_claim_of_what_somebody_has_is_busy() {
     let second = claim(next).await.expect("it is the next attempt, learnt of elsewhere");
     site.report(&second, Report::Completed(json("1"))).await.expect("accepted");
     assert_eq!(site.ended("w").await, Status::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_pause_reset_and_change_what_is_not_resolved() {
+    let site = Site::new().await;
+    let engine = &site.host.engine;
+    let change = |no, change| engine.change_activity(Embedded::target("w"), no, change, "because".into());
+    site.host.run("w", &[offer(retries(2)), Op::Await(0)]).await.expect("started");
+    let ready = || async { engine.task_queue(&Namespace::default(), "default").expect("a queue").backlog == 1 };
+    site.host.until("it is ready", ready).await;
+    change(1, TaskChange::Pause).await.expect("paused");
+    site.nothing_is_ready().await;
+    let page = engine.pending_activities(Namespace::default(), None, None, 10).await.expect("a page");
+    assert_eq!((page.activities.len(), page.activities[0].state), (1, PendingState::Paused));
+    change(1, TaskChange::Resume).await.expect("resumed");
+    let first = site.take().await;
+    site.beat(&first, Some("7")).await;
+    site.report(&first, broken()).await.expect("accepted");
+    // Anew: at once, from the first attempt, and the former one is worth nothing.
+    change(1, TaskChange::Reset { keep_details: true }).await.expect("reset");
+    let anew = site.take().await;
+    assert_eq!((anew.attempt, anew.details.as_ref().map(Json::as_str)), (1, Some("7")));
+    assert!(site.report(&first, broken()).await.is_err());
+    // More time, given while a worker has it.
+    engine.beat(&Namespace::default(), &anew.token.to_string(), None, true).await.expect("deferred");
+    site.advance(200 * SECOND);
+    let mut options = engine.activity_options(Embedded::target("w"), 1).await.expect("options");
+    options.start_to_close = Some(1_000 * SECOND);
+    change(1, TaskChange::Update(options)).await.expect("changed");
+    site.advance(400 * SECOND);
+    assert!(!site.beat(&anew, None).await.gone, "start-to-close was put off");
+    let unknown = change(9, TaskChange::Pause).await.expect_err("no such step");
+    assert_eq!(unknown.code, "unknown-step");
+    engine.terminate(Embedded::target("w"), "enough".into()).await.expect("terminated");
+    assert_eq!(change(1, TaskChange::Pause).await.expect_err("it has ended").code, "closed");
+    let issued = site.history("w").await;
+    let names: Vec<String> = issued
+        .iter()
+        .filter_map(|e| match &e.body.attributes {
+            Attributes::CommandIssued(c) => Some(c.name.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(names, ["activity.pause", "activity.resume", "activity.reset", "activity.update"]);
+    site.host.verify().await;
 }

@@ -5,6 +5,7 @@
 
 mod activity;
 mod marker;
+mod operator;
 mod signal;
 mod snapshot;
 mod timer;
@@ -21,6 +22,7 @@ pub use activity::{
     TaskTimedOut, TimeoutType,
 };
 pub use marker::VersionRecorded;
+pub use operator::CommandIssued;
 pub use signal::SignalReceived;
 pub use snapshot::{SnapshotCreated, SnapshotDiscarded};
 pub use timer::{TimerCanceled, TimerCreated, TimerFired};
@@ -40,6 +42,7 @@ pub enum Category {
     Signal,
     Marker,
     Snapshot,
+    Operator,
 }
 
 /// Why an event exists.
@@ -147,6 +150,7 @@ events! {
     80 VersionRecorded         Marker   Command;
     90 SnapshotCreated         Snapshot Control;
     91 SnapshotDiscarded       Snapshot Control;
+    100 CommandIssued          Operator Control;
 }
 
 impl std::fmt::Display for EventType {

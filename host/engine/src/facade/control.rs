@@ -1,14 +1,16 @@
 //! What operators do to an execution.
 
 use relive_core::{
-    Error,
-    event::{CancelRequested, EventBody},
+    Error, ErrorKind,
+    event::{Attributes, CancelRequested, EventBody},
+    options::ActivityOptions,
 };
 use tokio::sync::oneshot;
 
+use super::lookup::store_error;
 use crate::{
     engine::Engine,
-    message::{Control, Incoming, Message, Reply},
+    message::{Control, Incoming, Message, Reply, TaskChange},
     requests::Target,
 };
 
@@ -31,6 +33,40 @@ impl Engine {
     /// Lets a blocked execution try again. One that is not blocked stays as it is.
     pub async fn unblock(&self, target: Target, reason: String) -> Result<(), Error> {
         self.tell(target, |reply| Message::Control(Control::Unblock { reason, reply })).await
+    }
+
+    /// Changes an activity that is not resolved: the step `command_no`. `unknown-step` if there is none.
+    pub async fn change_activity(
+        &self,
+        target: Target,
+        command_no: u64,
+        change: TaskChange,
+        note: String,
+    ) -> Result<(), Error> {
+        self.tell(target, |reply| Message::Control(Control::Task { command_no, change, note, reply })).await
+    }
+
+    /// The options in force of an activity that is not resolved.
+    pub async fn activity_options(&self, target: Target, command_no: u64) -> Result<ActivityOptions, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find_open(&target)?;
+            let store = &engine.context.store;
+            let tasks = store.open_work(row.key).map_err(store_error)?.0;
+            let unknown = || {
+                let message = format!("there is no activity {command_no} that is not resolved");
+                Error::new(ErrorKind::ActivityExecution, "unknown-step", message).at(&row.execution)
+            };
+            let task = tasks.into_iter().find(|t| t.command_no == command_no).ok_or_else(unknown)?;
+            if let Some(options) = task.options {
+                return Ok(ActivityOptions::clone(&options));
+            }
+            let events = store.read_from(row.key, task.event_id, 1).map_err(store_error)?;
+            match events.first().and_then(|e| e.decode().ok()).map(|e| e.body.attributes) {
+                Some(Attributes::TaskScheduled(scheduled)) => Ok(ActivityOptions::clone(&scheduled.options)),
+                _ => Err(unknown()),
+            }
+        })
+        .await
     }
 
     async fn tell(&self, target: Target, message: impl FnOnce(Reply) -> Message) -> Result<(), Error> {

@@ -128,6 +128,9 @@ impl Owner {
             self.tasks.insert(no, Task::new(launch));
             self.launch(context, no);
         }
+        for (no, anew) in effects.changed {
+            self.task_changed(context, no, anew);
+        }
         for (no, cancellation) in effects.abandoned {
             match cancellation {
                 CancellationType::Wait => self.cancel_task(context, no),

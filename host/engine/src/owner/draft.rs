@@ -34,6 +34,8 @@ pub(super) struct Effects {
     pub timers: Vec<TimerRow>,
     /// Activities that were given up: stop them and forget them.
     pub abandoned: Vec<(u64, CancellationType)>,
+    /// Activities that operators changed, and whether they begin anew.
+    pub changed: Vec<(u64, bool)>,
     /// Activities that are resolved.
     pub resolved: Vec<u64>,
 }

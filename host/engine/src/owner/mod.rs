@@ -12,6 +12,7 @@ mod draft;
 mod ending;
 mod image;
 mod load;
+mod operators;
 mod remote;
 mod tasks;
 mod turns;
@@ -221,7 +222,8 @@ impl Owner {
             incoming.answer(Err(error.clone()));
         }
         for control in self.controls.drain(..) {
-            let (Control::Terminate { reply, .. } | Control::Unblock { reply, .. }) = control;
+            let (Control::Terminate { reply, .. } | Control::Unblock { reply, .. } | Control::Task { reply, .. }) =
+                control;
             let _ = reply.send(Err(error.clone()));
         }
         // Who wants a claim of it hears nothing, and looks elsewhere.

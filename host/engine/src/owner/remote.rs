@@ -77,7 +77,10 @@ impl Owner {
         let now = context.clock.now();
         let Some(task) = self.tasks.get(&no).filter(|t| !t.resolved) else { return };
         let Some((activity, options)) = task.asked().map(|(s, options)| (s.name.clone(), options)) else { return };
-        let deadline = nearest(&options, &task.standing());
+        // Nobody can find a worker for what is paused: the time for that does not run.
+        let paused = task.row.paused && task.row.claim.is_none();
+        let of_queue = |timeout| timeout == TimeoutType::ScheduleToStart;
+        let deadline = nearest(&options, &task.standing()).filter(|(_, timeout)| !(paused && of_queue(*timeout)));
         if let Some((_, timeout)) = deadline.filter(|(at, _)| *at <= now) {
             return self.out_of_time(context, no, timeout);
         }

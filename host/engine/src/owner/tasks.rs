@@ -27,7 +27,7 @@ pub(crate) struct Task {
     pub row: TaskRow,
     /// What was asked for; absent until it is needed, for tasks that a former host left.
     scheduled: Option<(TaskScheduled, Option<Arc<str>>)>,
-    attempt: Option<Attempt>,
+    pub(super) attempt: Option<Attempt>,
     last_failure: Option<Failure>,
     /// Its result waits in the queue.
     pub(super) resolved: bool,

@@ -113,7 +113,7 @@ impl Owner {
         self.take_claims(context, draft)?;
         draft.acks.append(&mut self.acks);
         draft.item.image = self.riding_image.clone();
-        if self.take_controls(draft)? {
+        if self.take_controls(context, draft)? {
             return Ok(());
         }
         if draft.row.status == Status::Running && draft.row.crashes >= MAX_CRASHES {
@@ -134,7 +134,7 @@ impl Owner {
     }
 
     /// Operators' wishes come first. True: the run has ended by one.
-    fn take_controls(&mut self, draft: &mut Draft) -> Result<bool, Abandon> {
+    fn take_controls(&mut self, context: &Arc<Context>, draft: &mut Draft) -> Result<bool, Abandon> {
         while let Some(control) = self.controls.pop_front() {
             match control {
                 Control::Terminate { reason, reply } => {
@@ -144,6 +144,12 @@ impl Owner {
                     draft.row.status = Status::Terminated;
                     draft.row.blocked = None;
                     return Ok(true);
+                }
+                Control::Task { command_no, change, note, reply } => {
+                    match self.change_task(context, draft, command_no, &change, note)? {
+                        Ok(()) => draft.replies.push(reply),
+                        Err(error) => drop(reply.send(Err(error))),
+                    }
                 }
                 Control::Unblock { reason, reply } => {
                     draft.replies.push(reply);

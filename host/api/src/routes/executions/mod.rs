@@ -12,6 +12,7 @@ mod show;
 mod signal;
 mod start;
 mod state;
+mod steps;
 
 use axum::{
     Router,
@@ -37,6 +38,10 @@ pub fn of_one() -> Router<Engine> {
         .route("/cancel", post(control::cancel))
         .route("/terminate", post(control::terminate))
         .route("/unblock", post(control::unblock))
+        .route("/activities/{param}/pause", post(steps::pause))
+        .route("/activities/{param}/resume", post(steps::resume))
+        .route("/activities/{param}/reset", post(steps::reset))
+        .route("/activities/{param}/update", post(steps::update))
         .route("/fork", post(fork::fork))
         .route("/replay", post(replay::replay))
         .route("/state", get(state::state))
