@@ -27,6 +27,7 @@ mod pool;
 mod recovery;
 mod requests;
 mod sandboxed;
+pub mod schema;
 mod threads;
 mod timers;
 pub mod views;

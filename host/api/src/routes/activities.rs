@@ -3,19 +3,29 @@
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
 use relive_core::ports::ActivityRow;
-use relive_engine::{DeployActivityRequest, Engine};
+use relive_engine::{DeployActivityRequest, Engine, schema};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     extract::{NamespacePath, Query, read_upload},
     problem::Problem,
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Activities {
+    #[schema(value_type = Vec<schema::Activity>)]
     activities: Vec<ActivityRow>,
 }
 
+/// What the host runs itself
+#[utoipa::path(
+    get,
+    path = "/activities",
+    tag = "deploy",
+    operation_id = "list-activities",
+    responses((status = 200, description = "The activities, by name", body = Activities)),
+)]
 pub async fn list(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
@@ -23,19 +33,37 @@ pub async fn list(
     Ok(Json(Activities { activities: engine.activities(namespace).await? }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct DeployQuery {
+    /// The name to deploy under.
+    #[param(example = "charge")]
     name: String,
+    /// Capabilities: the manifest's `grants` as JSON; nothing if absent.
     grants: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeployedActivity)]
 pub struct Deployed {
     name: String,
+    /// What admission found out about the component.
+    #[schema(value_type = schema::Json)]
     inspection: relive_core::Json,
 }
 
+/// Deploys one activity of a component
+#[utoipa::path(
+    post,
+    path = "/activities",
+    tag = "deploy",
+    operation_id = "deploy-activity",
+    params(DeployQuery),
+    request_body(content((schema::Component = "application/wasm"), (schema::Component = "application/octet-stream")), description = "A WebAssembly component"),
+    responses((status = 201, description = "Deployed", body = Deployed)),
+    extensions(("x-problems" = json!(["upload", "shutting-down", "invalid-json", "invalid-grants"])))
+)]
 pub async fn deploy(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,

@@ -5,32 +5,43 @@ mod components;
 mod executions;
 mod health;
 mod not_found;
+mod openapi;
 mod status;
 mod verify;
 mod workflows;
 
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
+use axum::{Router, middleware};
 use relive_engine::Engine;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::envelope::envelope;
 
+/// Every route, with its documentation: `routes!` takes both from the handler, so none is there without the other.
+fn table() -> OpenApiRouter<Engine> {
+    let namespace = OpenApiRouter::new()
+        .routes(routes!(components::inspect))
+        .routes(routes!(workflows::list, workflows::deploy))
+        .routes(routes!(activities::list, activities::deploy))
+        .routes(routes!(verify::namespace))
+        .routes(routes!(executions::list::list, executions::start::start))
+        .nest("/executions/{id}", executions::of_one());
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(openapi::openapi))
+        .routes(routes!(status::status))
+        .nest("/v1/namespaces/{namespace}", namespace)
+}
+
+/// What the table documents, without what all routes have in common.
+pub fn document() -> OpenApi {
+    table().into_openapi()
+}
+
 /// The whole surface over one engine.
 pub fn router(engine: Engine) -> Router {
-    let namespace = Router::new()
-        .route("/components/inspect", post(components::inspect))
-        .route("/workflows", get(workflows::list).post(workflows::deploy))
-        .route("/activities", get(activities::list).post(activities::deploy))
-        .route("/verify", post(verify::namespace))
-        .route("/executions", get(executions::list).post(executions::start))
-        .nest("/executions/{id}", executions::of_one());
-    Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/v1/status", get(status::status))
-        .nest("/v1/namespaces/{namespace}", namespace)
+    Router::from(table())
         .fallback(not_found::route)
         .method_not_allowed_fallback(not_found::method)
         .layer(middleware::from_fn(envelope))

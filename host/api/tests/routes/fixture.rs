@@ -69,7 +69,7 @@ impl Api {
         self.call(Method::POST, path, body, headers).await
     }
 
-    async fn call(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+    pub async fn call(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);

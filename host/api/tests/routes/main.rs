@@ -1,6 +1,7 @@
 //! The routes over a real engine with the store in memory and a scripted guest, called without a socket.
 
 mod fixture;
+mod openapi;
 
 use fixture::{Api, Reply};
 

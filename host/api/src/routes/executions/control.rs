@@ -8,20 +8,22 @@ use axum::{
 };
 use relive_engine::Engine;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     extract::{ExecutionPath, parse_or_default, read_small},
     problem::Problem,
 };
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Reason {
+    /// Why; kept in the history.
     #[serde(default)]
     reason: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Recorded {
     workflow_id: String,
     action: &'static str,
@@ -32,6 +34,16 @@ async fn reason(body: Body) -> Result<String, Problem> {
     Ok(parse_or_default::<Reason>(&bytes)?.reason)
 }
 
+/// Asks an execution to cancel; its code may clean up
+#[utoipa::path(
+    post,
+    path = "/cancel",
+    tag = "operate",
+    operation_id = "cancel",
+    request_body(content = Option<Reason>),
+    responses((status = 200, description = "Recorded", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn cancel(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
@@ -42,6 +54,16 @@ pub async fn cancel(
     Ok(Json(Recorded { workflow_id, action: "cancel" }))
 }
 
+/// Ends an execution without asking its code
+#[utoipa::path(
+    post,
+    path = "/terminate",
+    tag = "operate",
+    operation_id = "terminate",
+    request_body(content = Option<Reason>),
+    responses((status = 200, description = "Recorded", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn terminate(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
@@ -52,6 +74,16 @@ pub async fn terminate(
     Ok(Json(Recorded { workflow_id, action: "terminate" }))
 }
 
+/// Lets a blocked execution try again
+#[utoipa::path(
+    post,
+    path = "/unblock",
+    tag = "operate",
+    operation_id = "unblock",
+    request_body(content = Option<Reason>),
+    responses((status = 200, description = "Recorded", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced", "not-blocked"])))
+)]
 pub async fn unblock(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,

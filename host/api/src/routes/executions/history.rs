@@ -3,6 +3,7 @@
 use axum::{Json, extract::State};
 use relive_engine::{Engine, views::HistoryPage};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::{
     extract::{ExecutionPath, Query},
@@ -13,13 +14,26 @@ const DEFAULT_LIMIT: usize = 200;
 /// A page is built in memory; histories as a whole are bounded by their bytes.
 const MAX_LIMIT: usize = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
-    /// An event id; 1 if absent.
+    /// The event to begin with; 1 if absent.
     from: Option<u64>,
+    /// Events a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 200)]
     limit: Option<usize>,
 }
 
+/// Events, oldest first
+#[utoipa::path(
+    get,
+    path = "/history",
+    tag = "executions",
+    operation_id = "history",
+    params(HistoryQuery),
+    responses((status = 200, description = "A page of the history", body = HistoryPage)),
+    extensions(("x-problems" = json!(["unknown-execution"])))
+)]
 pub async fn history(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,

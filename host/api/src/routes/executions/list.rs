@@ -5,8 +5,9 @@ use relive_core::{
     WorkflowId,
     ports::{ListFilter, Status},
 };
-use relive_engine::{Engine, views::ExecutionPage};
+use relive_engine::{Engine, schema, views::ExecutionPage};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::{
     extract::{NamespacePath, Query},
@@ -17,16 +18,34 @@ const DEFAULT_LIMIT: usize = 50;
 /// A page is built in memory; a row has half a kilobyte.
 const MAX_LIMIT: usize = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// Only executions of this workflow.
     workflow: Option<String>,
+    /// Only runs of this workflow id.
     workflow_id: Option<String>,
+    /// Only executions that stand like this.
+    #[param(value_type = Option<schema::Status>)]
     status: Option<String>,
+    /// The last page's `next`.
     after: Option<String>,
+    /// Executions a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<usize>,
 }
 
+/// Executions, newest first
+#[utoipa::path(
+    get,
+    path = "/executions",
+    tag = "executions",
+    operation_id = "list-executions",
+    params(ListQuery),
+    responses((status = 200, description = "A page of the list", body = ExecutionPage)),
+    extensions(("x-problems" = json!(["invalid-cursor"])))
+)]
 pub async fn list(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,

@@ -7,8 +7,9 @@ use relive_core::{
     Timestamp,
     cursor::{LogLevel, LogLine},
 };
-use relive_engine::Engine;
+use relive_engine::{Engine, schema};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     extract::{ExecutionPath, Query},
@@ -19,14 +20,17 @@ const DEFAULT_LIMIT: usize = 200;
 /// A page is built in memory; a line has up to 16 KB.
 const MAX_LIMIT: usize = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct LogsQuery {
     /// A line's number; from the beginning if absent.
     after: Option<u64>,
+    /// Lines a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 200)]
     limit: Option<usize>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct LogsPage {
     lines: Vec<Line>,
     /// Give it back as `after` to get the next page; absent at the end.
@@ -34,12 +38,16 @@ pub struct LogsPage {
     next: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogLine)]
 struct Line {
     number: u64,
+    #[schema(value_type = schema::Timestamp)]
     at: Timestamp,
+    #[schema(value_type = schema::LogLevel)]
     level: LogLevel,
     message: String,
+    #[schema(value_type = BTreeMap<String, schema::Json>)]
     fields: BTreeMap<String, relive_core::Json>,
 }
 
@@ -55,6 +63,16 @@ impl From<(u64, LogLine)> for Line {
     }
 }
 
+/// What the guest logged, oldest first
+#[utoipa::path(
+    get,
+    path = "/logs",
+    tag = "executions",
+    operation_id = "logs",
+    params(LogsQuery),
+    responses((status = 200, description = "A page of the log", body = LogsPage)),
+    extensions(("x-problems" = json!(["unknown-execution"])))
+)]
 pub async fn logs(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,

@@ -11,34 +11,59 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use relive_core::{Namespace, RunId, WorkflowId};
-use relive_engine::{Engine, StartRequest, Target, views::Started};
+use relive_engine::{
+    Engine, StartRequest, Target, schema,
+    views::{ResultView, Started},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
 
 use super::result::{MAX_WAIT_MS, outcome};
 use crate::{
     connection::Connection,
     envelope::CorrelationId,
-    extract::{NamespacePath, Query, parse, read_small, take_json},
+    extract::{IdempotencyKey, NamespacePath, Query, parse, read_small, take_json},
     problem::Problem,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct StartBody<'a> {
+    /// The deployed workflow's name.
+    #[schema(example = "hello")]
     workflow: String,
+    /// The caller's key of the execution; at most one open run has it. A fresh UUID if absent.
+    #[schema(value_type = Option<String>, max_length = 256, example = "order-17")]
     workflow_id: Option<WorkflowId>,
+    /// What the workflow is started with; `null` if absent.
     #[serde(borrow)]
+    #[schema(value_type = schema::Json, required = false)]
     input: Option<&'a RawValue>,
+    /// Names the request in logs and events; the header's if absent.
     correlation_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct StartQuery {
+    /// Answer once the execution has ended, and wait this long at most; more is cut to 60,000.
+    #[param(minimum = 0, maximum = 60_000)]
     wait_ms: Option<u64>,
 }
 
+/// Starts an execution
+#[utoipa::path(
+    post,
+    path = "/executions",
+    tag = "executions",
+    operation_id = "start",
+    params(StartQuery, IdempotencyKey),
+    request_body(content = StartBody),
+    responses((status = 201, description = "It is durable", body = Started), (status = 200, description = "With `wait_ms`: how it ended, or how it stands", body = ResultView)),
+    extensions(("x-problems" = json!(["unknown-workflow", "already-started", "schema-mismatch", "shutting-down", "fenced"])))
+)]
 pub async fn start(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
