@@ -33,7 +33,10 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
     ),
     (StatusCode::METHOD_NOT_ALLOWED, &["method-not-allowed"]),
     (StatusCode::REQUEST_TIMEOUT, &["request-timeout"]),
-    (StatusCode::CONFLICT, &["already-started", "closed", "blocked", "not-blocked"]),
+    (
+        StatusCode::CONFLICT,
+        &["already-started", "id-reuse-refused", "idempotency-mismatch", "closed", "blocked", "not-blocked"],
+    ),
     (StatusCode::PAYLOAD_TOO_LARGE, &["payload-too-large", "too-large"]),
     (StatusCode::MISDIRECTED_REQUEST, &["foreign-host"]),
     (
@@ -128,6 +131,8 @@ mod tests {
         ("unknown-channel", 404),
         ("already-started", 409),
         ("closed", 409),
+        ("idempotency-mismatch", 409),
+        ("id-reuse-refused", 409),
         ("blocked", 409),
         ("invalid-json", 400),
         ("invalid-name", 400),

@@ -9,6 +9,7 @@ mod connection;
 mod envelope;
 mod extract;
 mod openapi;
+mod page;
 mod problem;
 mod routes;
 mod serve;

@@ -10,6 +10,7 @@ mod abort;
 mod attempts;
 mod cache;
 mod cell;
+mod changes;
 mod channels;
 mod committer;
 mod config;
@@ -28,6 +29,7 @@ mod recovery;
 mod requests;
 mod sandboxed;
 pub mod schema;
+mod stripes;
 mod threads;
 mod timers;
 pub mod views;
@@ -36,7 +38,10 @@ mod workflows;
 
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
+pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
 pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly};
 pub use images::ImageConfig;
-pub use requests::{DeployActivityRequest, DeployRequest, SignalRequest, StartRequest, Target};
+pub use requests::{
+    DeployActivityRequest, DeployRequest, OnConflict, Reuse, SignalRequest, StartPolicy, StartRequest, Target,
+};
 pub use sandboxed::{SandboxGuests, inspection_view};

@@ -1,8 +1,8 @@
 //! What the engine tells about itself. These are the API's answers; they serialise as they are.
 
 use relive_core::{
-    Digest, Failure, HistoryEvent, Json, RunId, Timestamp,
-    cursor::Divergence,
+    Digest, Failure, HistoryEvent, Json, RunId, RunKey, Timestamp,
+    cursor::{Divergence, LogLine},
     event::BlockReason,
     ports::{ExecutionRow, Status},
 };
@@ -59,13 +59,12 @@ impl From<&ExecutionRow> for ExecutionView {
     }
 }
 
-/// A page of executions, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ExecutionPage {
+/// Executions, newest first.
+#[derive(Clone, Debug)]
+pub struct Executions {
     pub executions: Vec<ExecutionView>,
-    /// Give it back to get the next page; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
+    /// The last of them, if there are more.
+    pub next: Option<RunKey>,
 }
 
 /// A started execution.
@@ -74,6 +73,9 @@ pub struct Started {
     pub workflow_id: String,
     #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
+    /// The run was there already: of the same request before, or by the policy `use-existing`.
+    #[serde(default)]
+    pub existing: bool,
 }
 
 /// How a run ended, or that it has not.
@@ -145,17 +147,25 @@ pub struct ExecutionDetail {
 }
 
 /// A page of a history, oldest first.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug)]
 pub struct HistoryPage {
     pub workflow_id: String,
-    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
-    #[schema(value_type = Vec<schema::HistoryEvent>)]
     pub events: Vec<HistoryEvent>,
-    /// The event id to go on from; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The event id to go on from, if there are more.
     pub next: Option<u64>,
+    /// The whole history's, hexadecimal.
     pub fingerprint: String,
+}
+
+/// Log lines, oldest first, each with its number.
+#[derive(Clone, Debug)]
+pub struct LogsPage {
+    pub workflow_id: String,
+    pub run_id: RunId,
+    pub lines: Vec<(u64, LogLine)>,
+    /// The last line's number, if there are more.
+    pub next: Option<u64>,
 }
 
 /// What reliving an execution came to.

@@ -7,7 +7,7 @@ const OF_EXECUTION: &str = "/executions/{id}";
 
 /// Adds what the path itself says; what the handler documents stays.
 pub fn add(path: &str, operation: &mut Value) {
-    let mut added: Vec<Value> = names(path).map(|name| in_path(name)).collect();
+    let mut added: Vec<Value> = names(path).map(in_path).collect();
     if path.contains(OF_EXECUTION) {
         added.push(json!({
             "name": "run_id", "in": "query", "required": false,

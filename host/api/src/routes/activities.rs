@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     extract::{NamespacePath, Query, read_upload},
+    page::{self, List, Paging},
     problem::Problem,
 };
 
@@ -16,6 +17,9 @@ use crate::{
 pub struct Activities {
     #[schema(value_type = Vec<schema::Activity>)]
     activities: Vec<ActivityRow>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// What the host runs itself
@@ -24,13 +28,31 @@ pub struct Activities {
     path = "/activities",
     tag = "deploy",
     operation_id = "list-activities",
+    params(ListQuery),
     responses((status = 200, description = "The activities, by name", body = Activities)),
+    extensions(("x-problems" = json!(["invalid-cursor"])))
 )]
 pub async fn list(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<Activities>, Problem> {
-    Ok(Json(Activities { activities: engine.activities(namespace).await? }))
+    let all = engine.activities(namespace).await?;
+    let key = |row: &ActivityRow| row.name.to_string();
+    let (activities, next_cursor) = page::cut(all, &Paging::new(query.limit, query.cursor), List::Activities, key)?;
+    Ok(Json(Activities { activities, next_cursor }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Activities a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(max_length = 2048)]
+    cursor: Option<String>,
 }
 
 #[derive(Deserialize, IntoParams)]

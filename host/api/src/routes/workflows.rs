@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     extract::{NamespacePath, Query, read_upload},
+    page::{self, List, Paging},
     problem::Problem,
 };
 
@@ -17,12 +18,21 @@ use crate::{
 pub struct ListQuery {
     /// Only this workflow.
     workflow: Option<String>,
+    /// Versions a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(max_length = 2048)]
+    cursor: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct Versions {
     #[schema(value_type = Vec<schema::Version>)]
     workflows: Vec<VersionRow>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
 /// Deployed versions, by name and number
@@ -33,13 +43,17 @@ pub struct Versions {
     operation_id = "list-workflows",
     params(ListQuery),
     responses((status = 200, description = "The versions", body = Versions)),
+    extensions(("x-problems" = json!(["invalid-cursor"]))),
 )]
 pub async fn list(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Versions>, Problem> {
-    Ok(Json(Versions { workflows: engine.versions(namespace, query.workflow).await? }))
+    let all = engine.versions(namespace, query.workflow).await?;
+    let key = |row: &VersionRow| (row.workflow.to_string(), row.version);
+    let (workflows, next_cursor) = page::cut(all, &Paging::new(query.limit, query.cursor), List::Workflows, key)?;
+    Ok(Json(Versions { workflows, next_cursor }))
 }
 
 #[derive(Deserialize, IntoParams)]

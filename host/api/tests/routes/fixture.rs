@@ -1,5 +1,6 @@
 //! A router over an engine with the store in memory. The "components" are texts: `echo` is a workflow that returns its
-//! input, `listen` one that returns the first message of the channel `go`.
+//! input, `listen` one that returns the first message of the channel `go`, `again` one that continues as new as often as
+//! its input says, and then listens.
 
 use std::sync::Arc;
 
@@ -57,6 +58,20 @@ impl Api {
         self.call(Method::GET, path, "", &[]).await
     }
 
+    /// Asks until the answer is as wanted: for what happens without a request to wait for it.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        let asked = async {
+            loop {
+                let reply = self.get(path).await;
+                if wanted(&reply) {
+                    return reply;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), asked).await.expect("in time")
+    }
+
     pub async fn delete(&self, path: &str) -> Reply {
         self.call(Method::DELETE, path, "", &[]).await
     }
@@ -110,7 +125,7 @@ impl Reply {
 /// Makes guests of texts.
 struct Scripts;
 
-const SCRIPTS: [&str; 2] = ["echo", "listen"];
+const SCRIPTS: [&str; 3] = ["echo", "listen", "again"];
 
 impl GuestFactory for Scripts {
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
@@ -145,6 +160,11 @@ impl Guest for Script {
     fn start(&mut self, workflow: &str, input: &Json) -> Result<GuestState, GuestFault> {
         if workflow == "echo" {
             return Ok(GuestState::Done(Outcome::Completed(input.clone())));
+        }
+        let left: u64 = if workflow == "again" { input.as_str().parse().unwrap_or(0) } else { 0 };
+        if left > 0 {
+            let input = Json::of(&(left - 1)).map_err(|e| GuestFault::Contract(e.to_string()))?;
+            return Ok(GuestState::Done(Outcome::ContinuedAsNew { input, unread_messages: Vec::new() }));
         }
         match self.cursor.next_message("go") {
             Ok(Ok(_)) => Ok(GuestState::Waiting),

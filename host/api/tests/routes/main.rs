@@ -2,6 +2,8 @@
 
 mod fixture;
 mod openapi;
+mod pages;
+mod starts;
 
 use fixture::{Api, Reply};
 

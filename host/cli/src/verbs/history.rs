@@ -50,11 +50,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         } else {
             timeline.print(&page.events)?;
         }
-        let Some(next) = page.next else { break };
-        // The same run to the end, also if another was started meanwhile.
-        page = decode(
-            &client.get(&client.run(&args.id, &["history"], &run_id).query("from", next).query("limit", PAGE))?,
-        )?;
+        // The same run to the end, also if another was started meanwhile: the cursor names it.
+        let Some(next) = page.next_cursor else { break };
+        let route = client.execution(&args.id, &["history"]).query("cursor", next).query("limit", PAGE);
+        page = decode(&client.get(&route)?)?;
     }
     if context.global.json {
         output::line(&serde_json::to_string(&whole).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?)?;

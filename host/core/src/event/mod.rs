@@ -5,6 +5,7 @@
 
 mod activity;
 mod marker;
+mod old;
 mod signal;
 mod snapshot;
 mod timer;
@@ -21,13 +22,14 @@ pub use activity::{
     TimeoutType,
 };
 pub use marker::VersionRecorded;
+pub(crate) use old::ExecutionStartedV1;
 pub use signal::SignalReceived;
 pub use snapshot::{SnapshotCreated, SnapshotDiscarded};
 pub use timer::{TimerCanceled, TimerCreated, TimerFired};
 pub use workflow::{
     BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted,
     ExecutionContinuedAsNew, ExecutionFailed, ExecutionForked, ExecutionStarted, ExecutionTerminated,
-    ExecutionUnblocked,
+    ExecutionUnblocked, StartKey,
 };
 
 /// What an event is about.

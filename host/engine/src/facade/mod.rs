@@ -4,8 +4,10 @@
 mod control;
 pub(crate) mod deep;
 mod deploy;
+pub(crate) mod follow;
 mod fork;
 mod lookup;
+mod policies;
 mod reads;
 mod relive;
 mod results;

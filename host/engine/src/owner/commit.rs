@@ -84,6 +84,7 @@ impl Owner {
     fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
         let Flight { row, effects, taken, replies, rode, ended } = flight;
         self.create = None;
+        let restated = self.row.as_ref().is_none_or(|before| before.status != row.status);
         self.row = Some(row);
         self.riding.drain(..rode.min(self.riding.len()));
         for task in &item.put_tasks {
@@ -96,11 +97,16 @@ impl Owner {
             self.riding_image = None;
         }
         answer_all(replies, &Ok(()));
+        context.changes.appended(self.run);
+        if restated {
+            context.changes.restated(self.run);
+        }
         self.apply_effects(context, effects);
         if let Some(ended) = ended {
             self.close(context, &ended);
         }
         if let Some(next) = item.successor {
+            context.changes.restated(next.run);
             context.registry.post(next.run, Message::Wake);
         }
         abort::point("after-dispatch");

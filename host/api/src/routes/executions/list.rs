@@ -1,22 +1,30 @@
-//! `GET /executions`: newest first, filtered, a page at a time (`next` of a page is `after` of the one that follows).
+//! `GET /executions`: newest first, filtered, a page at a time.
 
 use axum::{Json, extract::State};
 use relive_core::{
     WorkflowId,
     ports::{ListFilter, Status},
 };
-use relive_engine::{Engine, schema, views::ExecutionPage};
-use serde::Deserialize;
-use utoipa::IntoParams;
+use relive_engine::{Engine, schema, views::ExecutionView};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     extract::{NamespacePath, Query},
+    page::{self, List, Paging},
     problem::Problem,
 };
 
 const DEFAULT_LIMIT: usize = 50;
-/// A page is built in memory; a row has half a kilobyte.
-const MAX_LIMIT: usize = 1_000;
+
+/// A page of executions, newest first.
+#[derive(Serialize, ToSchema)]
+pub struct ExecutionPage {
+    executions: Vec<ExecutionView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -29,11 +37,12 @@ pub struct ListQuery {
     /// Only executions that stand like this.
     #[param(value_type = Option<schema::Status>)]
     status: Option<String>,
-    /// The last page's `next`.
-    after: Option<String>,
     /// Executions a page; more is cut to 1,000.
     #[param(minimum = 1, maximum = 1000, default = 50)]
     limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(max_length = 2048)]
+    cursor: Option<String>,
 }
 
 /// Executions, newest first
@@ -58,8 +67,10 @@ pub async fn list(
         workflow_id: workflow_id.map_err(|e| Problem::invalid("invalid-name", e.to_string()))?,
         status: query.status.as_deref().map(status).transpose()?,
     };
-    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    Ok(Json(engine.list(filter, query.after, limit).await?))
+    let paging = Paging::new(query.limit, query.cursor);
+    let found = engine.list(filter, paging.position(List::Executions)?, paging.limit(DEFAULT_LIMIT)).await?;
+    let next_cursor = found.next.map(|key| page::encode(List::Executions, &key));
+    Ok(Json(ExecutionPage { executions: found.executions, next_cursor }))
 }
 
 fn status(name: &str) -> Result<Status, Problem> {
