@@ -38,6 +38,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
         &["already-started", "id-reuse-refused", "idempotency-mismatch", "closed", "blocked", "not-blocked"],
     ),
     (StatusCode::PAYLOAD_TOO_LARGE, &["payload-too-large", "too-large"]),
+    (StatusCode::UNSUPPORTED_MEDIA_TYPE, &["unsupported-media-type"]),
     (StatusCode::MISDIRECTED_REQUEST, &["foreign-host"]),
     (
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -149,6 +150,7 @@ mod tests {
         ("import-refused", 422),
         ("unknown-interface-version", 422),
         ("too-large", 413),
+        ("unsupported-media-type", 415),
         ("no-workflow", 422),
     ];
 

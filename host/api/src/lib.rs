@@ -13,6 +13,7 @@ mod page;
 mod problem;
 mod routes;
 mod serve;
+mod sse;
 
 pub use codes::{CODES, status_of};
 pub use openapi::openapi;

@@ -25,6 +25,8 @@ pub enum List {
     Queries,
     Workflows,
     Activities,
+    /// Changes of the list of executions.
+    Changes,
 }
 
 impl List {
@@ -36,6 +38,7 @@ impl List {
             Self::Queries => 'q',
             Self::Workflows => 'w',
             Self::Activities => 'a',
+            Self::Changes => 'c',
         }
     }
 }
@@ -103,6 +106,18 @@ impl Position for String {
 
     fn read(bytes: &[u8]) -> Option<Self> {
         str::from_utf8(bytes).ok().map(str::to_owned)
+    }
+}
+
+/// A host's epoch, and the number of a change in it.
+impl Position for (u64, u64) {
+    fn write(&self) -> Vec<u8> {
+        [self.0.to_be_bytes(), self.1.to_be_bytes()].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (epoch, number) = bytes.split_at_checked(8)?;
+        Some((u64::from_be_bytes(epoch.try_into().ok()?), u64::from_be_bytes(number.try_into().ok()?)))
     }
 }
 

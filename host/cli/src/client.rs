@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use relive_core::{Json, json::JsonError};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use ureq::{Agent, Body, http::Response};
+use ureq::{Agent, Body, BodyReader, http::Response};
 
 use crate::exit::{Exit, Failure};
 
@@ -142,6 +142,20 @@ impl Client {
                 Some(next) => cursor = decode(next.get())?,
                 None => return Ok(items),
             }
+        }
+    }
+
+    /// A stream of events after the one that is named; none if there is nothing left to come.
+    pub fn stream(&self, route: &Route, last: Option<&str>) -> Result<Option<BodyReader<'static>>, Failure> {
+        let mut request = self.agent.get(self.url(route)?).header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.call().map_err(|e| self.transport(&e))?;
+        match response.status().as_u16() {
+            204 => Ok(None),
+            200 => Ok(Some(response.into_body().into_reader())),
+            _ => self.read(Ok(response)).map(|_| None),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::sse;
+
 /// Paths of one execution begin so.
 const OF_EXECUTION: &str = "/executions/{id}";
 
@@ -13,6 +15,13 @@ pub fn add(path: &str, operation: &mut Value) {
             "name": "run_id", "in": "query", "required": false,
             "description": "Names a run. Without it: the open run of the workflow id, else its latest.",
             "schema": { "type": "string", "format": "uuid" },
+        }));
+    }
+    if operation["responses"]["200"]["content"][sse::MEDIA_TYPE].is_object() {
+        added.push(json!({
+            "name": "Last-Event-ID", "in": "header", "required": false,
+            "description": "The id of the last event of a stream that was seen: a new one goes on after it.",
+            "schema": { "type": "string", "maxLength": 2048 },
         }));
     }
     if let Some(documented) = operation["parameters"].as_array() {

@@ -20,7 +20,7 @@ const STORE: &[&str] = &["store-unavailable", "corrupt", "read-only", "no-space"
 const PATH: &[&str] = &["invalid-path", "invalid-name"];
 const QUERY: &[&str] = &["invalid-query"];
 const BODY: &[&str] = &["payload-too-large", "invalid-body", "request-timeout"];
-const JSON_BODY: &[&str] = &["invalid-json"];
+const JSON_BODY: &[&str] = &["invalid-json", "unsupported-media-type"];
 /// Named by handlers that take a component: everything that admission says of one.
 const UPLOAD: &str = "upload";
 /// Of the same status as what admission says, and not said by it.

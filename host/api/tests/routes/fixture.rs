@@ -9,9 +9,10 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, header},
 };
+use futures_util::StreamExt;
 use relive_core::{
     Digest, Error, ErrorKind, Json, Timestamp,
-    cursor::Cursor,
+    cursor::{Cursor, LogLevel},
     guest::{Guest, GuestEvent, GuestFault, GuestState, Outcome},
     ports::{ActivityRunner, ActivityTask, AttemptResult, Clock},
 };
@@ -72,6 +73,25 @@ impl Api {
         tokio::time::timeout(std::time::Duration::from_secs(20), asked).await.expect("in time")
     }
 
+    /// A stream of events; those after the one with the id `last`.
+    pub async fn follow(&self, path: &str, last: Option<&str>) -> Events {
+        let mut request = Request::builder().uri(path).header(header::ACCEPT, "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response =
+            self.0.clone().oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer");
+        Events {
+            status: response.status().as_u16(),
+            frames: response.into_body().into_data_stream(),
+            text: String::new(),
+        }
+    }
+
+    pub fn router(&self) -> Router {
+        self.0.clone()
+    }
+
     pub async fn delete(&self, path: &str) -> Reply {
         self.call(Method::DELETE, path, "", &[]).await
     }
@@ -102,6 +122,54 @@ impl Api {
             media_type: header(header::CONTENT_TYPE.as_str()),
         }
     }
+}
+
+/// A stream of server-sent events, read one by one.
+pub struct Events {
+    pub status: u16,
+    frames: axum::body::BodyDataStream,
+    text: String,
+}
+
+#[derive(Debug)]
+pub struct Event {
+    pub name: String,
+    pub id: String,
+    pub data: serde_json::Value,
+}
+
+impl Events {
+    /// The next event; none at the end of the stream. Waits for it, but not for ever.
+    pub async fn next(&mut self) -> Option<Event> {
+        tokio::time::timeout(std::time::Duration::from_secs(20), self.read()).await.expect("in time")
+    }
+
+    async fn read(&mut self) -> Option<Event> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let event = parse(event);
+                self.text = rest.to_owned();
+                if event.is_some() {
+                    return event;
+                }
+            }
+            let frame = self.frames.next().await?.expect("a frame");
+            self.text.push_str(std::str::from_utf8(&frame).expect("text"));
+        }
+    }
+}
+
+/// None for what is a comment alone.
+fn parse(text: &str) -> Option<Event> {
+    let fields = |name: &str| -> Vec<&str> {
+        text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).collect()
+    };
+    let data = fields("data");
+    (!data.is_empty()).then(|| Event {
+        name: fields("event").concat(),
+        id: fields("id").concat(),
+        data: serde_json::from_str(&data.join("\n")).expect("JSON"),
+    })
 }
 
 impl Reply {
@@ -166,6 +234,9 @@ impl Guest for Script {
             let input = Json::of(&(left - 1)).map_err(|e| GuestFault::Contract(e.to_string()))?;
             return Ok(GuestState::Done(Outcome::ContinuedAsNew { input, unread_messages: Vec::new() }));
         }
+        if self.cursor.log(LogLevel::Info, "listening", Vec::new()).is_err() {
+            return Err(GuestFault::Contract("log".to_owned()));
+        }
         match self.cursor.next_message("go") {
             Ok(Ok(_)) => Ok(GuestState::Waiting),
             other => Err(GuestFault::Contract(format!("{other:?}"))),
@@ -173,6 +244,9 @@ impl Guest for Script {
     }
 
     fn resume(&mut self, event: GuestEvent) -> Result<GuestState, GuestFault> {
+        if self.cursor.log(LogLevel::Warn, "heard", vec![("n".to_owned(), "1".to_owned())]).is_err() {
+            return Err(GuestFault::Contract("log".to_owned()));
+        }
         Ok(match event {
             GuestEvent::Resolved { outcome: Ok(message), .. } => GuestState::Done(Outcome::Completed(message)),
             GuestEvent::Resolved { outcome: Err(failure), .. } => GuestState::Done(Outcome::Failed(failure)),

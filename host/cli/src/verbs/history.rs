@@ -1,4 +1,4 @@
-//! `relive history ID`: a timeline, a line an event; or the whole history as JSON.
+//! `relive history ID`: a timeline, a line an event; or the whole history as JSON; or events as they come.
 
 use relive_core::{Json, Timestamp};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::{
     client::decode,
     exit::{Exit, Failure},
     output::{self, Table, compact, duration},
+    stream,
     wire::{Attributes, Event, HistoryPage},
 };
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Begin with this event
     #[arg(long, default_value_t = 1, value_name = "EVENT")]
     from: u64,
+    /// Stay, and show events as they come, until the end; with --json a line each
+    #[arg(long)]
+    follow: bool,
 }
 
 #[derive(Serialize)]
@@ -36,6 +40,9 @@ struct Whole<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.follow {
+        return follow(args, context);
+    }
     let client = &context.client;
     let first = client.execution(&args.id, &["history"]).query("from", args.from).query("limit", PAGE);
     let mut page: HistoryPage = decode(&client.get(&first)?)?;
@@ -60,6 +67,16 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     } else if !whole.fingerprint.is_empty() {
         output::line(&format!("fingerprint {}", whole.fingerprint))?;
     }
+    Ok(Exit::Ok)
+}
+
+fn follow(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let route = context.client.execution(&args.id, &["history"]).query("from", args.from);
+    let mut timeline = Timeline { compact: args.compact, begin: None };
+    stream::follow(context, &route, |event| {
+        let raw: Box<RawValue> = decode(&event.data)?;
+        if context.global.json { output::line(raw.get()) } else { timeline.print(&[raw]) }
+    })?;
     Ok(Exit::Ok)
 }
 

@@ -8,6 +8,7 @@ use crate::{
     client::decode,
     exit::{Exit, Failure},
     output::{self, compact, plain},
+    stream,
     wire::{LogLine, LogsPage},
 };
 
@@ -18,6 +19,9 @@ const PAGE: usize = 1_000;
 pub struct Args {
     /// The execution's id
     id: String,
+    /// Stay, and show lines as they come, until the end; with --json a line each
+    #[arg(long)]
+    follow: bool,
 }
 
 #[derive(Serialize)]
@@ -26,6 +30,13 @@ struct Whole {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.follow {
+        let route = context.client.execution(&args.id, &["logs"]);
+        stream::follow(context, &route, |event| {
+            if context.global.json { output::line(&event.data) } else { print(&decode::<LogLine>(&event.data)?) }
+        })?;
+        return Ok(Exit::Ok);
+    }
     let mut whole = Whole { lines: Vec::new() };
     let mut cursor: Option<String> = None;
     loop {

@@ -141,12 +141,6 @@ impl FollowList {
         self.at = self.engine.context.changes.follow_list().0;
     }
 
-    /// Whether changes may be left that were not read.
-    #[must_use]
-    pub fn has_more(&self) -> bool {
-        self.engine.context.changes.since(self.at, 1) != Missed::Runs(Vec::new(), self.at)
-    }
-
     /// Resolves when something changed since the last read began.
     pub async fn changed(&mut self) {
         // The sender lives as long as the engine, which is held here.

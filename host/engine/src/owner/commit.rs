@@ -86,6 +86,11 @@ impl Owner {
         self.create = None;
         let restated = self.row.as_ref().is_none_or(|before| before.status != row.status);
         self.row = Some(row);
+        // Before anybody is answered: who was answered and follows then is not told of what it knows.
+        context.changes.appended(self.run);
+        if restated {
+            context.changes.restated(self.run);
+        }
         self.riding.drain(..rode.min(self.riding.len()));
         for task in &item.put_tasks {
             self.riding_tasks.remove(&task.command_no);
@@ -97,10 +102,6 @@ impl Owner {
             self.riding_image = None;
         }
         answer_all(replies, &Ok(()));
-        context.changes.appended(self.run);
-        if restated {
-            context.changes.restated(self.run);
-        }
         self.apply_effects(context, effects);
         if let Some(ended) = ended {
             self.close(context, &ended);

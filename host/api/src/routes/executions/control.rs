@@ -1,17 +1,13 @@
 //! `POST /executions/{id}/cancel`, `/terminate`, `/unblock`: an operator's word, with an optional `{"reason": ".."}`.
 //! Answered once it is recorded; a cancel is recorded before the guest has seen it.
 
-use axum::{
-    Json,
-    body::{Body, Bytes},
-    extract::State,
-};
+use axum::{Json, extract::State};
 use relive_engine::Engine;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    extract::{ExecutionPath, parse_or_default, read_small},
+    extract::{ExecutionPath, JsonBody, parse_or_default},
     problem::Problem,
 };
 
@@ -29,8 +25,7 @@ pub struct Recorded {
     action: &'static str,
 }
 
-async fn reason(body: Body) -> Result<String, Problem> {
-    let bytes: Bytes = read_small(body).await?;
+fn reason(JsonBody(bytes): JsonBody) -> Result<String, Problem> {
     Ok(parse_or_default::<Reason>(&bytes)?.reason)
 }
 
@@ -47,10 +42,10 @@ async fn reason(body: Body) -> Result<String, Problem> {
 pub async fn cancel(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    body: JsonBody,
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
-    engine.cancel(target, reason(body).await?).await?;
+    engine.cancel(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "cancel" }))
 }
 
@@ -67,10 +62,10 @@ pub async fn cancel(
 pub async fn terminate(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    body: JsonBody,
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
-    engine.terminate(target, reason(body).await?).await?;
+    engine.terminate(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "terminate" }))
 }
 
@@ -87,9 +82,9 @@ pub async fn terminate(
 pub async fn unblock(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    body: JsonBody,
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
-    engine.unblock(target, reason(body).await?).await?;
+    engine.unblock(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "unblock" }))
 }

@@ -1,13 +1,13 @@
 //! `POST /executions/{id}/fork`: a new execution from the history up to an event. 201 once it is durable.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode};
 use relive_core::WorkflowId;
 use relive_engine::{Engine, views::Forked};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
-    extract::{ExecutionPath, parse, read_small},
+    extract::{ExecutionPath, JsonBody, parse},
     problem::Problem,
 };
 
@@ -34,9 +34,8 @@ struct ForkBody {
 pub async fn fork(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<(StatusCode, Json<Forked>), Problem> {
-    let bytes = read_small(body).await?;
     let body: ForkBody = parse(&bytes)?;
     Ok((StatusCode::CREATED, Json(engine.fork(target, body.at, body.workflow_id).await?)))
 }

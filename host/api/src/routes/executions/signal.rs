@@ -2,7 +2,7 @@
 //! `?raw=true` the whole body is the input. The header `Idempotency-Key` is the message id: the same one again is the
 //! same message.
 
-use axum::{Json, body::Body, extract::State, http::HeaderMap};
+use axum::{Json, extract::State, http::HeaderMap};
 use relive_engine::{Engine, SignalRequest, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,8 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     extract::{
-        ExecutionPath, IdempotencyKey, Param, Query, idempotency_key, parse_or_default, read_small, take_json,
-        whole_json,
+        ExecutionPath, IdempotencyKey, JsonBody, Param, Query, idempotency_key, parse_or_default, take_json, whole_json,
     },
     problem::Problem,
 };
@@ -58,9 +57,8 @@ pub async fn signal(
     Param(channel): Param,
     Query(query): Query<SignalQuery>,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Sent>, Problem> {
-    let bytes = read_small(body).await?;
     let (input, field) = if query.raw {
         (whole_json(&bytes, "input")?, None)
     } else {

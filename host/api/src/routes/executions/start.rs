@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use axum::{
     Extension, Json,
-    body::Body,
     extract::State,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
@@ -24,7 +23,7 @@ use super::result::{MAX_WAIT_MS, outcome};
 use crate::{
     connection::Connection,
     envelope::CorrelationId,
-    extract::{IdempotencyKey, NamespacePath, Query, idempotency_key, parse, read_small, take_json},
+    extract::{IdempotencyKey, JsonBody, NamespacePath, Query, idempotency_key, parse, take_json},
     problem::Problem,
 };
 
@@ -92,9 +91,8 @@ pub async fn start(
     Extension(correlation): Extension<CorrelationId>,
     connection: Option<Extension<Connection>>,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Response, Problem> {
-    let bytes = read_small(body).await?;
     let body: StartBody<'_> = parse(&bytes)?;
     let request = StartRequest {
         namespace: namespace.clone(),
