@@ -75,6 +75,7 @@ pub struct Started {
     pub run_id: RunId,
     /// The run was there already: of the same request before, or by the policy `use-existing`.
     #[serde(default)]
+    #[schema(required = true)]
     pub existing: bool,
 }
 
