@@ -71,7 +71,7 @@ fn change(inbound: u64, commands: u64) -> RowChange {
 
 fn task(run: &Run) -> TaskRow {
     let at = Timestamp(run.last);
-    TaskRow { run: run.key, command_no: run.steps, event_id: run.last, attempt: 1, due_at: at, scheduled_at: at }
+    TaskRow::new(run.key, run.steps, run.last, at)
 }
 
 fn begin(store: &SqliteStore, n: u64) -> anyhow::Result<Run> {

@@ -21,10 +21,12 @@ CREATE UNIQUE INDEX versions_code ON versions (namespace, workflow, digest, expo
 CREATE TABLE activities (
     namespace   TEXT NOT NULL,
     name        TEXT NOT NULL,
-    digest      BLOB NOT NULL,
-    grants      TEXT NOT NULL,
+    kind        TEXT NOT NULL,
+    digest      BLOB,
+    config      TEXT NOT NULL,
     deployed_at INTEGER NOT NULL,
-    PRIMARY KEY (namespace, name)
+    PRIMARY KEY (namespace, name),
+    CHECK ((kind = 'wasm') = (digest IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE components (
@@ -107,7 +109,7 @@ CREATE TABLE tasks (
     attempt      INTEGER NOT NULL,
     due_at       INTEGER NOT NULL,
     scheduled_at INTEGER NOT NULL
-) STRICT;
+, queue TEXT, claim_secret INTEGER, claim_worker TEXT, claimed_at INTEGER, flags INTEGER NOT NULL DEFAULT 0, details TEXT, options TEXT) STRICT;
 
 CREATE TABLE timers (
     key      INTEGER PRIMARY KEY,

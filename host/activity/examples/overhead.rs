@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         attempt: 1,
         task_queue: None,
         correlation_id: None,
+        timeout: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     println!("subscriber: {logging}, input {} bytes", input.len());

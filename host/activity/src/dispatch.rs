@@ -1,4 +1,5 @@
-//! The tower stack that every attempt passes: trace span, concurrency limit, panics caught, the activity.
+//! The tower stack that every attempt passes: trace span, circuit breaker (of deployed activities), concurrency limit,
+//! panics caught, the activity.
 //!
 //! The stack is monomorphic for each activity and boxed once, at its outer end. Deadlines and retries are not in it:
 //! they are decisions of the engine, which records them. Must not know: what kinds of activities there are.
@@ -21,6 +22,7 @@ use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tracing::Instrument;
 use tracing::instrument::Instrumented;
 
+use crate::breaker::{Breaker, BreakerLayer};
 use crate::failures::{code, infrastructure, panicked};
 
 /// Native attempts at once: each costs its future, and whatever its code holds open.
@@ -29,16 +31,20 @@ pub const MAX_NATIVE_ATTEMPTS: usize = 1_000;
 /// Wasm attempts at once: each may hold a linear memory.
 pub const MAX_WASM_ATTEMPTS: usize = 64;
 
+/// Http attempts at once: each holds a socket.
+pub const MAX_HTTP_ATTEMPTS: usize = 1_000;
+
 /// How many attempts run at once, by kind; more wait for their turn, in order, while their deadlines run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DispatchLimits {
     pub native: usize,
     pub wasm: usize,
+    pub http: usize,
 }
 
 impl Default for DispatchLimits {
     fn default() -> Self {
-        Self { native: MAX_NATIVE_ATTEMPTS, wasm: MAX_WASM_ATTEMPTS }
+        Self { native: MAX_NATIVE_ATTEMPTS, wasm: MAX_WASM_ATTEMPTS, http: MAX_HTTP_ATTEMPTS }
     }
 }
 
@@ -51,26 +57,44 @@ where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
 {
-    let service = stack(limit, attempt);
+    let service = ServiceBuilder::new().layer(SpanLayer).service(stack(limit.clone(), attempt));
     Arc::new(move |task| Box::pin(service.clone().oneshot(task)))
 }
 
-/// An activity whose attempts are tasks of another runtime. The whole stack goes there, so that a place in the limit
-/// is free once the attempt has really ended, not when its caller has lost interest.
-pub(crate) fn spawned<F, Fut>(limit: &GlobalConcurrencyLimitLayer, runtime: Handle, attempt: F) -> Run
+/// The same behind a circuit breaker.
+pub(crate) fn guarded<F, Fut>(limit: &GlobalConcurrencyLimitLayer, breaker: &Breaker, attempt: F) -> Run
 where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
 {
-    let service = stack(limit, attempt);
+    let guard = BreakerLayer(breaker.clone());
+    let service = ServiceBuilder::new().layer(SpanLayer).layer(guard).service(stack(limit.clone(), attempt));
+    Arc::new(move |task| Box::pin(service.clone().oneshot(task)))
+}
+
+/// The same, with attempts that are tasks of another runtime. The whole stack goes there, so that a place in the limit
+/// is free once the attempt has really ended, not when its caller has lost interest.
+pub(crate) fn spawned<F, Fut>(
+    limit: &GlobalConcurrencyLimitLayer,
+    breaker: &Breaker,
+    runtime: Handle,
+    attempt: F,
+) -> Run
+where
+    F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = AttemptResult> + Send + 'static,
+{
+    let guard = BreakerLayer(breaker.clone());
+    let service = ServiceBuilder::new().layer(SpanLayer).layer(guard).service(stack(limit.clone(), attempt));
     Arc::new(move |task| {
         let attempt = AbortOnDrop(runtime.spawn(service.clone().oneshot(task)));
         Box::pin(async move { attempt.join().await })
     })
 }
 
+/// What is the same for all: the limit, and panics caught.
 fn stack<F, Fut>(
-    limit: &GlobalConcurrencyLimitLayer,
+    limit: GlobalConcurrencyLimitLayer,
     attempt: F,
 ) -> impl Service<ActivityTask, Response = Json, Error = Failure, Future = impl Future<Output = AttemptResult> + Send>
 + Clone
@@ -81,7 +105,7 @@ where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
 {
-    ServiceBuilder::new().layer(SpanLayer).layer(limit.clone()).layer(CatchPanicLayer).service_fn(attempt)
+    ServiceBuilder::new().layer(limit).layer(CatchPanicLayer).service_fn(attempt)
 }
 
 /// A task of another runtime that ends with its owner.

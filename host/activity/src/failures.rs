@@ -16,6 +16,9 @@ pub const MAX_RESULT_BYTES: usize = 2 << 20;
 /// Text of a panic or a trap that is kept: it lands in the history, once an attempt.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 4 << 10;
 
+/// A failure's code is compared with policies and labels metrics.
+pub(crate) const MAX_CODE_BYTES: usize = 128;
+
 /// Codes of failures that come from the host and not from the activity. Stable: policies name them.
 pub mod code {
     /// No activity has the name. Rejected, retryable.
@@ -36,6 +39,26 @@ pub mod code {
     pub const INVALID_RESULT: &str = "invalid-result";
     /// The result exceeds [`super::MAX_RESULT_BYTES`]. Application, not retryable.
     pub const RESULT_TOO_LARGE: &str = "result-too-large";
+    /// The circuit breaker of the activity's target is open; details say when to try again. Infrastructure, retryable.
+    pub const CIRCUIT_OPEN: &str = "circuit-open";
+    /// The name of the URL's host has no address. Infrastructure, retryable.
+    pub const LOOKUP_FAILED: &str = "lookup-failed";
+    /// No connection to the URL's host. Infrastructure, retryable.
+    pub const CONNECT_FAILED: &str = "connect-failed";
+    /// TLS could not be agreed on, or the certificate is not trusted. Infrastructure, retryable.
+    pub const TLS_FAILED: &str = "tls-failed";
+    /// The connection ended before the answer did. Infrastructure, retryable.
+    pub const CONNECTION_LOST: &str = "connection-lost";
+    /// The answer began, and paused for too long. Infrastructure, retryable.
+    pub const READ_TIMEOUT: &str = "read-timeout";
+    /// The URL's host leads into a network that is not granted. Rejected, not retryable.
+    pub const PRIVATE_ADDRESS: &str = "private-address";
+    /// The answer is a redirect. Application, not retryable.
+    pub const REDIRECT_REFUSED: &str = "redirect-refused";
+    /// The answer is 202, which is reserved. Application, not retryable.
+    pub const ACCEPTED_UNSUPPORTED: &str = "accepted-unsupported";
+    /// The answer's status is neither success nor error. Application, not retryable.
+    pub const UNEXPECTED_STATUS: &str = "unexpected-status";
 }
 
 /// Retryable, because a deployment may bring it.

@@ -29,7 +29,7 @@ pub struct NativeTask {
 
 impl NativeTask {
     fn split(task: ActivityTask) -> (Self, Json) {
-        let ActivityTask { execution, command_no, name, input, attempt, task_queue, correlation_id } = task;
+        let ActivityTask { execution, command_no, name, input, attempt, task_queue, correlation_id, .. } = task;
         (Self { execution, command_no, name, attempt, task_queue, correlation_id }, input)
     }
 

@@ -1,6 +1,6 @@
 //! The registry: from the name in a task to the activity that runs it.
 //!
-//! Native activities are fixed when the host is built; wasm activities come and go with deployments, and those that
+//! Native activities are fixed when the host is built; wasm and http activities come and go with deployments, and those that
 //! the catalog knows are loaded when they are first asked for. Must not know: retries, deadlines, histories.
 
 use std::collections::HashMap;
@@ -18,11 +18,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::breaker::{Breaker, BreakerPolicy};
+use crate::deployed::{Deployed, Hosts};
 use crate::dispatch::{self, DispatchLimits, Run};
 use crate::failures::{code, infrastructure, unknown_activity};
 use crate::grants::{GrantError, Grants};
+use crate::http::{HttpConfig, HttpConfigError, HttpHost};
 use crate::native::{self, NativeTask};
-use crate::wasm::{Deployed, LoadedActivity, WasmHost};
+use crate::wasm::{LoadedActivity, WasmHost};
 
 /// Native activities of one name.
 #[derive(Default)]
@@ -44,6 +47,8 @@ pub struct Builder {
     native_limit: GlobalConcurrencyLimitLayer,
     native: HashMap<Arc<str>, Native>,
     wasm: Option<WasmHost>,
+    http: Option<HttpHost>,
+    breakers: BreakerPolicy,
     catalog: Option<Arc<dyn Catalog>>,
 }
 
@@ -119,6 +124,20 @@ impl Builder {
         self
     }
 
+    /// Calls deployed URLs too.
+    #[must_use]
+    pub fn http(mut self, host: HttpHost) -> Self {
+        self.http = Some(host);
+        self
+    }
+
+    /// When the circuit breakers of deployed activities open; [`BreakerPolicy::default`] if nothing is said.
+    #[must_use]
+    pub fn breakers(mut self, policy: BreakerPolicy) -> Self {
+        self.breakers = policy;
+        self
+    }
+
     /// Where activities are looked up that were not put into the registry.
     #[must_use]
     pub fn catalog(mut self, catalog: Arc<dyn Catalog>) -> Self {
@@ -128,8 +147,10 @@ impl Builder {
 
     #[must_use]
     pub fn build(self) -> ActivityRegistry {
-        let Self { limits, native, wasm, catalog, .. } = self;
-        let deployed = wasm.map(|host| Deployed::new(host, limits.wasm, catalog));
+        let Self { limits, native, wasm, http, breakers, catalog, .. } = self;
+        let hosts = Hosts { wasm, http };
+        let some = hosts.wasm.is_some() || hosts.http.is_some();
+        let deployed = some.then(|| Deployed::new(hosts, limits, breakers, catalog));
         ActivityRegistry(Arc::new(Inner { native, deployed }))
     }
 }
@@ -147,9 +168,11 @@ impl ActivityRegistry {
     #[must_use]
     pub fn builder(limits: DispatchLimits) -> Builder {
         let bounded = |limit: usize| limit.clamp(1, Semaphore::MAX_PERMITS);
-        let limits = DispatchLimits { native: bounded(limits.native), wasm: bounded(limits.wasm) };
+        let limits =
+            DispatchLimits { native: bounded(limits.native), wasm: bounded(limits.wasm), http: bounded(limits.http) };
         let native_limit = GlobalConcurrencyLimitLayer::new(limits.native);
-        Builder { limits, native_limit, native: HashMap::new(), wasm: None, catalog: None }
+        let (native, breakers) = (HashMap::new(), BreakerPolicy::default());
+        Builder { limits, native_limit, native, wasm: None, http: None, breakers, catalog: None }
     }
 
     /// Deploys an activity: the next attempts run it; those under way end on what they began with. Opens the granted
@@ -162,9 +185,23 @@ impl ActivityRegistry {
         grants: &Grants,
     ) -> Result<(), GrantError> {
         match &self.0.deployed {
-            Some(deployed) => deployed.put(namespace, name, loaded, grants),
+            Some(deployed) => deployed.put_wasm(namespace, name, loaded, grants),
             None => Err(GrantError::Form("this host runs no components: build the registry with a wasm host".into())),
         }
+    }
+
+    /// The same with a URL. Native activities of the name go before it.
+    pub fn put_http(&self, namespace: &Namespace, name: &str, config: &HttpConfig) -> Result<(), HttpConfigError> {
+        match &self.0.deployed {
+            Some(deployed) => deployed.put_http(namespace, name, config),
+            None => Err(HttpConfigError::Form("this host runs no deployed activities".into())),
+        }
+    }
+
+    /// The circuit breaker of a deployed activity that is loaded; one that is not has had no call to judge by.
+    #[must_use]
+    pub fn breaker(&self, namespace: &Namespace, name: &str) -> Option<Breaker> {
+        self.0.deployed.as_ref()?.breaker_of(namespace, name)
     }
 
     /// Forgets a deployed activity, so that the next attempt reads the catalog again. Whether there was one.
@@ -186,6 +223,10 @@ impl ActivityRegistry {
 }
 
 impl ActivityRunner for ActivityRegistry {
+    fn hosts(&self, namespace: &Namespace, name: &str) -> bool {
+        self.has_native(namespace, name) || self.0.deployed.as_ref().is_some_and(|d| d.knows(namespace, name))
+    }
+
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
         if let Some(run) = self.0.native.get(&task.name).and_then(|native| native.of(&task.execution.namespace)) {
             return run(task);

@@ -25,6 +25,9 @@ pub enum List {
     Queries,
     Workflows,
     Activities,
+    Pending,
+    Workers,
+    TaskQueues,
     /// Changes of the list of executions.
     Changes,
 }
@@ -38,6 +41,9 @@ impl List {
             Self::Queries => 'q',
             Self::Workflows => 'w',
             Self::Activities => 'a',
+            Self::Pending => 'p',
+            Self::Workers => 'k',
+            Self::TaskQueues => 't',
             Self::Changes => 'c',
         }
     }

@@ -46,6 +46,11 @@ impl Problem {
         .into()
     }
 
+    /// Its code, and what it says.
+    pub fn told(&self) -> (&str, &str) {
+        (self.0.code, &self.0.message)
+    }
+
     pub fn status(&self) -> StatusCode {
         status_of(self.0.code, self.0.kind)
     }

@@ -1,22 +1,21 @@
-//! Deployment of activities: the engine's port over the sandbox, the wasm host and the registry.
+//! Deployment of activities: the engine's port over the sandbox, the hosts of activities and the registry.
 
-use relive_activity::{ActivityRegistry, DeployError, GrantError, Grants, WasmHost};
-use relive_core::{Error, ErrorKind, Json, Namespace};
-use relive_engine::{ActivityHost, AdmittedActivity, inspection_view};
+use relive_activity::{
+    ActivityRegistry, DeployError, GrantError, Grants, HttpConfig, HttpConfigError, HttpHost, WasmHost,
+};
+use relive_core::{
+    Error, ErrorKind, Json, Namespace,
+    ports::{ActivityRow, Implementation},
+};
+use relive_engine::{ActivityHost, AdmittedActivity, Standing, inspection_view, views::BreakerView};
 use relive_sandbox::{AdmissionError, AdmittedComponent, Sandbox};
 
 /// Admits activities and tells the registry of deployments.
-pub struct WasmActivities {
-    sandbox: Sandbox,
-    wasm: WasmHost,
-    registry: ActivityRegistry,
-}
-
-impl WasmActivities {
-    #[must_use]
-    pub fn new(sandbox: Sandbox, wasm: WasmHost, registry: ActivityRegistry) -> Self {
-        Self { sandbox, wasm, registry }
-    }
+pub struct DeployedActivities {
+    pub sandbox: Sandbox,
+    pub wasm: WasmHost,
+    pub http: HttpHost,
+    pub registry: ActivityRegistry,
 }
 
 fn refused(error: &AdmissionError) -> Error {
@@ -31,7 +30,18 @@ fn not_granted(error: &GrantError) -> Error {
     Error::new(ErrorKind::Validation, "invalid-grants", format!("failed to {error}"))
 }
 
-impl ActivityHost for WasmActivities {
+fn not_callable(error: &HttpConfigError) -> Error {
+    Error::new(ErrorKind::Validation, "invalid-http-activity", format!("failed to {error}"))
+}
+
+fn target(implementation: &Implementation) -> String {
+    match implementation {
+        Implementation::Wasm { digest, .. } => digest.short(),
+        Implementation::Http { config } => HttpConfig::from_json(config).map(|c| c.target()).unwrap_or_default(),
+    }
+}
+
+impl ActivityHost for DeployedActivities {
     fn admit(&self, bytes: &[u8], name: &str, grants: Option<&Json>) -> Result<AdmittedActivity, Error> {
         let grants = grants.map(Grants::from_json).transpose().map_err(|e| not_granted(&e))?.unwrap_or_default();
         if let Some(missing) = grants.directories.iter().find(|directory| !directory.host.is_dir()) {
@@ -57,7 +67,31 @@ impl ActivityHost for WasmActivities {
         })
     }
 
+    fn admit_http(&self, config: &Json) -> Result<Json, Error> {
+        let config = HttpConfig::from_json(config).map_err(|e| not_callable(&e))?;
+        config.to_json().map_err(|e| not_callable(&HttpConfigError::Form(e.to_string())))
+    }
+
     fn deployed(&self, namespace: &Namespace, name: &str) {
         self.registry.forget(namespace, name);
+    }
+
+    fn standing(&self, namespace: &Namespace, row: &ActivityRow) -> Standing {
+        let Some(breaker) = self.registry.breaker(namespace, &row.name) else {
+            return Standing { target: target(&row.implementation), breaker: BreakerView::default() };
+        };
+        let view = breaker.view();
+        let seen = BreakerView {
+            state: view.state.as_str(),
+            failures: view.faults,
+            calls: view.calls,
+            since: Some(breaker.timestamp(view.since)),
+            next_probe: view.next_probe.map(|at| breaker.timestamp(at)),
+        };
+        Standing { target: breaker.target().to_owned(), breaker: seen }
+    }
+
+    fn keys(&self) -> Json {
+        self.http.jwks()
     }
 }

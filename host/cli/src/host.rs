@@ -9,7 +9,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use relive_activity::{ActivityRegistry, DispatchLimits, WasmHost, WasmHostError, WasmLimits};
+use relive_activity::{
+    ActivityRegistry, DispatchLimits, HttpHost, HttpHostError, KeyError, SigningKey, WasmHost, WasmHostError,
+    WasmLimits,
+};
 use relive_core::{
     Failure, Json, Timestamp,
     ports::{Catalog, Clock, HistoryStore},
@@ -19,7 +22,7 @@ use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, Sandbox
 use relive_store::{OpenError, OpenOptions, SqliteStore};
 use tokio::runtime::Runtime;
 
-use crate::{deployment::WasmActivities, ledger, verbs::compile_component};
+use crate::{deployment::DeployedActivities, ledger, verbs::compile_component};
 
 /// Threads of the activities' runtime: wasm activities have their own, native ones are asynchronous.
 const ACTIVITY_THREADS: usize = 2;
@@ -66,6 +69,10 @@ pub enum HostError {
     Sandbox(#[from] SandboxError),
     #[error("set up the activities' host: {0}")]
     Activities(#[from] WasmHostError),
+    #[error("set up the client of http activities: {0}")]
+    Http(#[from] HttpHostError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("start the engine: {0}")]
     Engine(Box<relive_core::Error>),
     #[error("start the activities' threads: {0}")]
@@ -79,7 +86,8 @@ impl HostError {
         match self {
             Self::Store(error) => error.code(),
             Self::Sandbox(_) => "sandbox",
-            Self::Activities(_) => "activity-host",
+            Self::Activities(_) | Self::Http(_) => "activity-host",
+            Self::Key(_) => "signing-key",
             Self::Engine(error) => error.code,
             Self::Threads(_) => "threads",
         }
@@ -112,8 +120,11 @@ impl Host {
             .build()?;
         let catalog: Arc<dyn Catalog> = store.clone();
         let wasm = WasmHost::new(sandbox.clone(), WasmLimits::default())?;
-        let mut registry =
-            ActivityRegistry::builder(DispatchLimits::default()).wasm(wasm.clone()).catalog(catalog.clone());
+        let http = HttpHost::new(SigningKey::of_directory(&config.data_dir)?)?;
+        let mut registry = ActivityRegistry::builder(DispatchLimits::default())
+            .wasm(wasm.clone())
+            .http(http.clone())
+            .catalog(catalog.clone());
         if config.bench_activities {
             registry = registry
                 .native_raw("echo", |_, input: Json| async move { Ok::<_, Failure>(input) })
@@ -127,7 +138,7 @@ impl Host {
             guests: Arc::new(SandboxGuests::new(sandbox.clone(), catalog.clone())),
             catalog,
             activities: Arc::new(registry.clone()),
-            activity_host: Arc::new(WasmActivities::new(sandbox, wasm, registry)),
+            activity_host: Arc::new(DeployedActivities { sandbox, wasm, http, registry }),
             clock: Arc::new(SystemClock),
             epoch: store.epoch(),
             clean: store.was_clean(),

@@ -225,9 +225,43 @@ pub struct Version {
 #[derive(Debug, Deserialize)]
 pub struct Activity {
     pub name: String,
-    pub digest: String,
-    pub grants: Json,
+    #[serde(default = "wasm")]
+    pub kind: String,
+    #[serde(default)]
+    pub target: String,
+    pub breaker: Option<Breaker>,
+    pub grants: Option<Json>,
     pub deployed_at: Timestamp,
+}
+
+/// What older hosts had alone.
+fn wasm() -> String {
+    "wasm".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Breaker {
+    pub state: String,
+    #[serde(default)]
+    pub failures: u32,
+    #[serde(default)]
+    pub calls: u32,
+    pub next_probe: Option<Timestamp>,
+}
+
+impl std::fmt::Display for Breaker {
+    /// `closed`, `open (20 of 20 failed, next try 12:00:03)` ...
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.state)?;
+        if self.failures > 0 {
+            write!(f, " ({} of {} failed", self.failures, self.calls)?;
+            if let Some(at) = self.next_probe {
+                write!(f, ", next try {at}")?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
 }
 
 /// `GET /v1/status`.

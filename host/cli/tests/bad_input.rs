@@ -238,12 +238,12 @@ fn names_that_nobody_has() {
     problem("a route", &site.host.call("GET", "/v2/nothing", b"").expect("an answer"), 404, "unknown-route");
     let elsewhere = site.host.call("GET", "/v1/namespaces/elsewhere/executions/open", b"").expect("an answer");
     problem("another namespace", &elsewhere, 404, "unknown-execution");
-    // An activity that nobody offers is the workflow's to handle.
-    let options = json!({"max-attempts": 2, "initial-interval-ms": 1});
+    // An activity that nobody offers waits for a worker, as long as the workflow says.
+    let options = json!({"schedule-to-start-ms": 20});
     site.script("a", &json!([{"activity": {"name": "nobody", "options": options}}]));
     let view = site.ended("a");
     let seen = &view["result"]["seen"][0]["err"];
-    assert_eq!((&view["status"], &seen["code"]), (&json!("completed"), &json!("unknown-activity")), "{view:#}");
+    assert_eq!((&view["status"], &seen["code"]), (&json!("completed"), &json!("schedule-to-start")), "{view:#}");
     // A workflow that says which channels it reads is sent nothing else.
     let order = r#"{"workflow": "order", "workflow_id": "o", "input": {"order_id": "o", "sku": "tea", "quantity": 1,
         "card": "4242", "cents": 1, "pause_ms": 60000}}"#;
@@ -290,16 +290,13 @@ fn one_id_started_twice() {
 
 /// By default such an activity is tried for ever, because a deployment may bring it. Then an operator must see why.
 #[test]
-fn an_activity_that_nobody_offers_is_shown_with_its_failure() {
+fn an_activity_that_nobody_offers_waits_for_a_worker_and_says_so() {
     let site = Site::with(&["hello", "script"]);
     site.script("a", &json!([{"activity": {"name": "nobody", "options": {"initial-interval-ms": 1}}}]));
-    until("the failure in sight", || {
-        let (_, detail) = site.get("/executions/a");
-        let step = &detail["steps"][0];
-        step["failure"]["code"] == "unknown-activity" && step["attempts"].as_u64() > Some(1)
-    });
+    let waits = || site.get("/executions/a").1["waits_for"][0].as_str().unwrap_or_default().to_owned();
+    until("it waits", || waits().contains("activity 1 nobody (attempt 1): waits for a worker of task queue default"));
     let (_, shown, _) = site.cli(&["show", "a"]);
-    assert!(shown.contains("unknown-activity"), "{shown}");
+    assert!(shown.contains("none has polled"), "{shown}");
     site.still_works();
 }
 

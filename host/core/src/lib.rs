@@ -7,6 +7,7 @@ pub mod canonical_hash;
 pub mod codec;
 pub mod command;
 pub mod cursor;
+pub mod deadline;
 pub mod error;
 pub mod event;
 pub mod failure;

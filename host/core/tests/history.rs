@@ -75,6 +75,7 @@ fn all() -> Vec<Attributes> {
         ExecutionUnblocked { reason: text() }.into(),
         ExecutionForked { from: start().execution, through: 3 }.into(),
         schedule("charge", r#"{"x": [1, 2.50]}"#).into(),
+        TaskStarted { attempt: 1, worker: "w".into() }.into(),
         TaskCompleted { attempt: 2, result: json("null") }.into(),
         TaskFailed { attempt: 1, failure: failure() }.into(),
         TaskTimedOut { attempt: 1, timeout: TimeoutType::Heartbeat, last_failure: Some(failure()) }.into(),

@@ -21,6 +21,7 @@ use crate::{
     guests::{ActivityHost, GuestFactory},
     images::Images,
     marks::{Marks, Suspects},
+    remote::{Queues, Workers},
     stripes::Stripes,
     timers::Timers,
     waiters::Waiters,
@@ -39,6 +40,13 @@ pub(crate) struct Stats {
     pub in_flight: AtomicUsize,
 }
 
+/// What is in memory of workers and the tasks that they take.
+#[derive(Default)]
+pub(crate) struct Remote {
+    pub queues: Arc<Queues>,
+    pub workers: Workers,
+}
+
 pub(crate) struct Context {
     pub config: EngineConfig,
     pub store: Arc<dyn HistoryStore>,
@@ -55,6 +63,7 @@ pub(crate) struct Context {
     pub cache: Cache,
     pub images: Images,
     pub attempts: Attempts,
+    pub remote: Remote,
     pub waiters: Waiters,
     /// Those who want to know of commits.
     pub changes: Arc<Changes>,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use relive_core::{
-    Failure, FailureKind, RunKey,
+    Failure, FailureKind, Namespace, RunKey,
     event::TimeoutType,
     ports::{ActivityRunner, ActivityTask},
 };
@@ -18,6 +18,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 use crate::{
     context::Context,
     message::{AttemptError, Message},
+    remote::DEFAULT_QUEUE,
 };
 
 /// An attempt that is due or running.
@@ -45,6 +46,20 @@ impl Dispatcher {
     /// Where results go.
     pub fn attach(&self, context: &Arc<Context>) {
         let _ = self.context.set(Arc::downgrade(context));
+    }
+
+    /// Where attempts run.
+    pub fn runner(&self) -> Arc<dyn ActivityRunner> {
+        self.runner.clone()
+    }
+
+    pub fn hosts(&self, namespace: &Namespace, name: &str) -> bool {
+        self.runner.hosts(namespace, name)
+    }
+
+    /// See [`route`].
+    pub fn route(&self, namespace: &Namespace, name: &str, asked: Option<&Arc<str>>) -> Option<Arc<str>> {
+        route(&*self.runner, namespace, name, asked)
     }
 
     /// Attempts that are running now.
@@ -94,6 +109,17 @@ impl Dispatcher {
             }
         });
     }
+}
+
+/// The queue from which workers take an activity; `None`: the host runs it itself. The deployment decides, and a queue
+/// that the guest names only says which workers.
+pub(crate) fn route(
+    runner: &dyn ActivityRunner,
+    namespace: &Namespace,
+    name: &str,
+    asked: Option<&Arc<str>>,
+) -> Option<Arc<str>> {
+    (!runner.hosts(namespace, name)).then(|| asked.cloned().unwrap_or_else(|| DEFAULT_QUEUE.into()))
 }
 
 /// A result larger than a payload may be is a failure that trying again would not mend.

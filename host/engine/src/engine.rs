@@ -19,9 +19,9 @@ use crate::{
     cell::Registry,
     committer,
     config::{EngineConfig, EngineParts},
-    context::{Context, Stats},
+    context::{Context, Remote, Stats},
     dispatch::Dispatcher,
-    facade::deep,
+    facade::{deep, workers},
     images::{self, Images},
     marks::{Marks, Suspects},
     message::Message,
@@ -36,6 +36,8 @@ use crate::{
 
 /// How long a graceful shutdown waits for commits that are under way.
 const COMMIT_GRACE: Duration = Duration::from_secs(30);
+/// How often workers are looked for that are not heard of any more.
+const REAP_EVERY: Duration = Duration::from_secs(1);
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -74,6 +76,7 @@ impl Engine {
             cache: Cache::new(config.cache),
             images,
             attempts: Attempts::default(),
+            remote: Remote::default(),
             store: parts.store,
             catalog: parts.catalog,
             guests: parts.guests,
@@ -115,8 +118,7 @@ impl Engine {
         engine.spawn("relive-images", save).map_err(|e| fail("start the keeper of images", e))?;
         engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
         if engine.context.config.audits_per_minute > 0 {
-            let auditor = engine.clone();
-            let rate = engine.context.config.audits_per_minute;
+            let (auditor, rate) = (engine.clone(), engine.context.config.audits_per_minute);
             let run = move |context: &Arc<Context>| {
                 deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
             };
@@ -146,6 +148,7 @@ impl Engine {
         let context = &self.context;
         context.stopping.store(true, Ordering::Release);
         context.timers.stop();
+        context.remote.queues.close();
         let grace = Instant::now() + context.config.shutdown_grace;
         while context.dispatcher.running() > 0 && Instant::now() < grace {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -184,8 +187,9 @@ impl Engine {
 fn sweep(context: &Arc<Context>) {
     let stop = || context.stopping.load(Ordering::Acquire);
     let mut recovering = true;
+    let mut reap_at = Instant::now();
     while !stop() {
-        match recovery::walk(context, &stop) {
+        match recovery::walk(context, recovering, &stop) {
             Ok(woken) if recovering => {
                 context.stats.recovered.fetch_add(woken, Ordering::Relaxed);
                 recovering = false;
@@ -198,6 +202,10 @@ fn sweep(context: &Arc<Context>) {
         }
         let next = Instant::now() + if recovering { Duration::from_millis(500) } else { context.config.sweep_every };
         while Instant::now() < next && !stop() {
+            if Instant::now() >= reap_at {
+                workers::reap(context);
+                reap_at = Instant::now() + REAP_EVERY;
+            }
             std::thread::sleep(Duration::from_millis(50).min(context.config.sweep_every));
         }
     }

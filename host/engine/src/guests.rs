@@ -7,8 +7,10 @@ use relive_core::{
     cursor::Cursor,
     guest::{Guest, GuestFault, NotLaid},
     image::GuestStamp,
-    ports::Catalog,
+    ports::{ActivityRow, Catalog},
 };
+
+use crate::views::BreakerView;
 
 /// A workflow that a component was found to hold.
 #[derive(Clone, Debug)]
@@ -64,11 +66,28 @@ pub trait ActivityHost: Send + Sync {
     /// Checks that the component holds the activity and that the grants can be given.
     fn admit(&self, bytes: &[u8], name: &str, grants: Option<&Json>) -> Result<AdmittedActivity, Error>;
 
+    /// Checks how an http activity is to be called; returns it as it will be kept.
+    fn admit_http(&self, config: &Json) -> Result<Json, Error>;
+
     /// The catalog holds a new deployment of the activity.
     fn deployed(&self, namespace: &Namespace, name: &str);
+
+    /// What an activity runs on, and how well that goes.
+    fn standing(&self, namespace: &Namespace, row: &ActivityRow) -> Standing;
+
+    /// The public keys that requests to http activities are signed with, as a JWK set.
+    fn keys(&self) -> Json;
 }
 
-/// No host for wasm activities: engines that have native ones only.
+/// What an activity runs on, and its circuit breaker.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// `host:port`, or the beginning of a component's digest.
+    pub target: String,
+    pub breaker: BreakerView,
+}
+
+/// No host for deployed activities: engines that have native ones only.
 pub struct NativeOnly;
 
 impl ActivityHost for NativeOnly {
@@ -76,11 +95,24 @@ impl ActivityHost for NativeOnly {
         Err(Error::new(
             ErrorKind::Configuration,
             "no-activity-host",
-            "this engine was built without a host for wasm activities",
+            "this engine was built without a host for deployed activities",
         ))
     }
 
+    fn admit_http(&self, _config: &Json) -> Result<Json, Error> {
+        self.admit(&[], "", None).map(|admitted| admitted.grants)
+    }
+
     fn deployed(&self, _namespace: &Namespace, _name: &str) {}
+
+    fn standing(&self, _namespace: &Namespace, _row: &ActivityRow) -> Standing {
+        Standing { target: String::new(), breaker: BreakerView::default() }
+    }
+
+    /// A set without keys.
+    fn keys(&self) -> Json {
+        Json::parse(r#"{"keys":[]}"#).unwrap_or_else(|_| Json::null())
+    }
 }
 
 /// Loads a component's bytes for a factory.

@@ -26,6 +26,7 @@ mod message;
 mod owner;
 mod pool;
 mod recovery;
+mod remote;
 mod requests;
 mod sandboxed;
 pub mod schema;
@@ -36,12 +37,18 @@ pub mod views;
 mod waiters;
 mod workflows;
 
+/// How often a worker that does nothing else lets the host hear of it; three in a row may not be missed.
+pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_nanos(remote::BEAT_EVERY_NANOS);
+
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
-pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly};
+pub use facade::{PendingActivity, PendingPage, PendingState};
+pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
+pub use remote::{Beat, ClaimedTask, DEFAULT_QUEUE, QueueView, Report, TaskToken, WorkerState, WorkerView};
 pub use requests::{
-    DeployActivityRequest, DeployRequest, OnConflict, Reuse, SignalRequest, StartPolicy, StartRequest, Target,
+    DeployActivityRequest, DeployHttpRequest, DeployRequest, OnConflict, PollRequest, RegisterRequest, Reuse,
+    SignalRequest, StartPolicy, StartRequest, Target,
 };
 pub use sandboxed::{SandboxGuests, inspection_view};

@@ -10,8 +10,31 @@ use relive_core::{
 };
 use tokio::sync::oneshot;
 
+use crate::{
+    owner::{Beaten, Reported},
+    remote::{Beat, ClaimRequest},
+};
+
 /// Where the answer goes once the commit is durable.
 pub(crate) type Reply = oneshot::Sender<Result<(), Error>>;
+
+/// Where a heartbeat's answer goes.
+pub(crate) type BeatReply = oneshot::Sender<Result<Beat, Error>>;
+
+/// What is acknowledged with the next commit, or at once if there is nothing to commit.
+pub(crate) enum Ack {
+    Report(Reply),
+    Beat(BeatReply, Beat),
+}
+
+impl Ack {
+    pub fn answer(self, result: Result<(), Error>) {
+        match self {
+            Self::Report(reply) => drop(reply.send(result)),
+            Self::Beat(reply, beat) => drop(reply.send(result.map(|()| beat))),
+        }
+    }
+}
 
 /// An inbound event that is not committed yet.
 pub(crate) struct Incoming {
@@ -67,6 +90,21 @@ pub(crate) enum Message {
         command_no: u64,
         attempt: u32,
         result: Result<Json, AttemptError>,
+    },
+    /// A worker wants an attempt.
+    Claim(ClaimRequest),
+    /// A worker answers for an attempt.
+    Report(Box<Reported>),
+    /// A worker is at it still.
+    Beat(Box<Beaten>),
+    /// The worker that had an attempt is gone.
+    WorkerLost {
+        command_no: u64,
+        secret: u64,
+    },
+    /// Something about a task is due.
+    Alarm {
+        command_no: u64,
     },
     Control(Control),
     /// The committer's answer to the item in flight, with the item.

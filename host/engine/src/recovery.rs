@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use relive_core::{RunKey, ports::StoreError};
+use relive_core::{
+    RunKey,
+    ports::{StoreError, TaskRow},
+};
 
 use crate::{context::Context, message::Message};
 
@@ -15,8 +18,9 @@ const MANY_CELLS: usize = 20_000;
 const OVERDUE: u64 = 5_000_000_000;
 
 /// Wakes executions with unapplied inbound events, with open tasks that nobody runs, or with overdue timers.
-/// Returns how many were woken. `stop` says when to give up.
-pub(crate) fn walk(context: &Arc<Context>, stop: &dyn Fn() -> bool) -> Result<u64, StoreError> {
+/// Returns how many were woken. What waits in a queue for workers is left there, unless the host is `recovering` and has
+/// yet to put it there. `stop` says when to give up.
+pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> bool) -> Result<u64, StoreError> {
     let mut woken = 0;
     let mut wake = |run: RunKey| {
         if !context.registry.contains(run) {
@@ -40,7 +44,12 @@ pub(crate) fn walk(context: &Arc<Context>, stop: &dyn Fn() -> bool) -> Result<u6
     loop {
         let page = context.store.open_tasks(after, PAGE)?;
         let mut last = None;
-        for task in &page {
+        let now = context.clock.now();
+        let parked = |t: &TaskRow| {
+            let waits = t.paused || t.due_at > now || context.remote.queues.holds(t.run, t.command_no, t.attempt);
+            !recovering && t.queue.is_some() && t.claim.is_none() && waits
+        };
+        for task in page.iter().filter(|task| !parked(task)) {
             if last.replace(task.run) != Some(task.run) {
                 wake(task.run);
             }

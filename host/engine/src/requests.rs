@@ -1,5 +1,7 @@
 //! What callers ask of the engine. Shapes are plain; checking them is the engine's.
 
+use std::time::Duration;
+
 use relive_core::{Json, Namespace, RunId, WorkflowId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -77,6 +79,44 @@ pub struct DeployActivityRequest {
     pub name: String,
     /// Capabilities, as the manifest's `grants` in JSON; nothing if none.
     pub grants: Option<Json>,
+}
+
+/// Make a worker known.
+#[derive(Clone, Debug, Default)]
+pub struct RegisterRequest {
+    /// What it calls itself: host and process, mostly. 1 to 256 bytes.
+    pub identity: String,
+    pub task_queues: Vec<String>,
+    /// What it runs; anything if empty.
+    pub activities: Vec<String>,
+    /// The library that it is made with.
+    pub sdk: Option<String>,
+    /// The id that it had before the host lost it.
+    pub replaces: Option<String>,
+}
+
+/// Take tasks.
+#[derive(Clone, Debug)]
+pub struct PollRequest {
+    pub namespace: Namespace,
+    pub task_queue: String,
+    /// The id that registering gave.
+    pub worker: String,
+    /// Take these activities alone.
+    pub activities: Option<Vec<String>>,
+    /// 1 to 100.
+    pub max_tasks: usize,
+    /// How long to wait if nothing is ready; at most a minute.
+    pub wait: Duration,
+}
+
+/// Deploy one activity that is a URL.
+#[derive(Clone, Debug)]
+pub struct DeployHttpRequest {
+    pub namespace: Namespace,
+    pub name: String,
+    /// The URL and what goes with it, as the manifest has it, in JSON.
+    pub config: Json,
 }
 
 /// Send a message.

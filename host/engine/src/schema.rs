@@ -166,16 +166,6 @@ pub struct Version {
     deployed_at: Timestamp,
 }
 
-/// An activity that the host runs itself.
-#[derive(ToSchema)]
-pub struct Activity {
-    name: String,
-    digest: Digest,
-    /// Capabilities.
-    grants: Json,
-    deployed_at: Timestamp,
-}
-
 #[cfg(test)]
 mod tests {
     use relive_core::{cursor, event, failure};

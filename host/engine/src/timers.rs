@@ -27,6 +27,9 @@ const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 struct Window {
     timers: BTreeSet<TimerRow>,
+    /// When owners want to look at a task of theirs: a deadline, the time of the next attempt. In memory alone; what
+    /// they follow from stands in the store.
+    alarms: BTreeSet<TimerRow>,
     /// Timers up to here are all in memory; none: all of them are.
     horizon: Option<TimerRow>,
 }
@@ -41,7 +44,7 @@ const FIRST: TimerRow = TimerRow { deadline: Timestamp(0), run: RunKey(0), comma
 
 impl Timers {
     pub fn new() -> Self {
-        let window = Mutex::new(Window { timers: BTreeSet::new(), horizon: Some(FIRST) });
+        let window = Mutex::new(Window { timers: BTreeSet::new(), alarms: BTreeSet::new(), horizon: Some(FIRST) });
         Self { window, changed: Condvar::new(), ending: AtomicBool::new(false) }
     }
 
@@ -69,6 +72,21 @@ impl Timers {
         }
     }
 
+    /// Puts one alarm in the place of another.
+    pub fn alarm(&self, before: Option<TimerRow>, after: Option<TimerRow>) {
+        let mut window = self.window.lock();
+        let first = window.alarms.first().copied();
+        if let Some(before) = before {
+            window.alarms.remove(&before);
+        }
+        if let Some(after) = after {
+            window.alarms.insert(after);
+            if window.alarms.first().copied() != first {
+                self.changed.notify_one();
+            }
+        }
+    }
+
     /// Looks at the clock now (a test clock was moved, or the host stops).
     pub fn poke(&self) {
         let _window = self.window.lock();
@@ -93,6 +111,11 @@ impl Timers {
                     .registry
                     .post(timer.run, Message::Timer { command_no: timer.command_no, deadline: timer.deadline });
             }
+            while window.alarms.first().is_some_and(|t| t.deadline <= now) {
+                let Some(alarm) = window.alarms.pop_first() else { break };
+                context.registry.post(alarm.run, Message::Alarm { command_no: alarm.command_no });
+            }
+            let alarm = window.alarms.first().map_or(LONGEST_WAIT, |t| Duration::from_nanos(t.deadline.since(now)));
             let wait = match (window.timers.first(), window.horizon) {
                 (None, Some(horizon)) => match load(&*context.store, &mut window, horizon) {
                     Ok(()) => continue,
@@ -104,7 +127,7 @@ impl Timers {
                 (Some(timer), _) => Duration::from_nanos(timer.deadline.since(now)).min(LONGEST_WAIT),
                 (None, None) => LONGEST_WAIT,
             };
-            self.changed.wait_for(&mut window, wait);
+            self.changed.wait_for(&mut window, wait.min(alarm));
         }
     }
 }

@@ -328,3 +328,51 @@ pub struct ImageStatus {
     /// Images that did not fit: those executions relived.
     pub ignored: u64,
 }
+
+/// An activity that the host runs itself.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ActivityView {
+    pub name: String,
+    /// `wasm` or `http`.
+    pub kind: &'static str,
+    /// What its attempts run on: `host:port`, or the beginning of a component's digest.
+    pub target: String,
+    pub breaker: BreakerView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Digest>)]
+    pub digest: Option<Digest>,
+    /// Of a wasm activity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
+    pub grants: Option<Json>,
+    /// How an http activity is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
+    pub http: Option<Json>,
+    #[schema(value_type = schema::Timestamp)]
+    pub deployed_at: Timestamp,
+}
+
+/// An activity's circuit breaker. It lives with its host: a host that starts, and a new deployment, begin closed.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BreakerView {
+    /// `closed`, `open` or `half-open`.
+    pub state: &'static str,
+    /// Failures of the target and calls in the window; open, those that opened it; half-open, those of the probes.
+    pub failures: u32,
+    pub calls: u32,
+    /// Since when; absent before the first call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
+    pub since: Option<Timestamp>,
+    /// When the target is tried again, if it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
+    pub next_probe: Option<Timestamp>,
+}
+
+impl Default for BreakerView {
+    fn default() -> Self {
+        Self { state: "closed", failures: 0, calls: 0, since: None, next_probe: None }
+    }
+}

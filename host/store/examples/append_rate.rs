@@ -90,15 +90,7 @@ fn step(run: &mut Run) -> AppendItem {
     item.events = vec![event(run, EventType::TaskCompleted), event(run, EventType::TaskScheduled)];
     item.remove_tasks = vec![run.commands];
     run.commands += 1;
-    let at = Timestamp(5);
-    item.put_tasks = vec![TaskRow {
-        run: run.key,
-        command_no: run.commands,
-        event_id: run.last,
-        attempt: 1,
-        due_at: at,
-        scheduled_at: at,
-    }];
+    item.put_tasks = vec![TaskRow::new(run.key, run.commands, run.last, Timestamp(5))];
     item.row.last_inbound_id = run.last - 1;
     item.row.applied_through = run.last - 1;
     item.row.command_count = run.commands;

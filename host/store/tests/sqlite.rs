@@ -12,7 +12,7 @@ use std::{
 use relive_core::{
     Digest, Namespace, RunKey, Timestamp,
     history::{Violation, decode_all},
-    ports::{AppendError, Catalog, ComponentMeta, HistoryStore, StoreErrorKind},
+    ports::{ActivityRow, AppendError, Catalog, ComponentMeta, HistoryStore, Implementation, StoreErrorKind},
 };
 use relive_store::{
     FaultPoint, OpenError, OpenOptions, SqliteStore,
@@ -164,6 +164,26 @@ fn the_schema_is_the_recorded_one() {
         found,
         "run this test with RELIVE_BLESS=1 if the change is meant"
     );
+}
+
+#[test]
+fn activities_of_an_older_schema_are_wasm() {
+    let dir = tempfile::tempdir().unwrap();
+    let conn = poke(dir.path());
+    for sql in ["0001_initial.sql", "0002_images.sql"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite").join(sql);
+        conn.execute_batch(&std::fs::read_to_string(path).unwrap()).unwrap();
+    }
+    let digest = Digest::of(b"1");
+    let sql = "INSERT INTO activities VALUES ('default', 'pay', ?1, '{\"env\": {}}', 7)";
+    conn.execute(sql, [digest.0.as_slice()]).unwrap();
+    // "RLIV": the file is ours.
+    conn.pragma_update(None, "application_id", 0x524c_4956).unwrap();
+    conn.pragma_update(None, "user_version", 2).unwrap();
+    drop(conn);
+    let implementation = Implementation::Wasm { digest, grants: json("{\"env\": {}}") };
+    let row = ActivityRow { name: "pay".into(), implementation, deployed_at: Timestamp(7) };
+    assert_eq!(open(dir.path()).activities(&Namespace::default()), Ok(vec![row]));
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Sink {
 }
 
 impl ActivityRunner for Sink {
+    /// What workers run has a name that says so.
+    fn hosts(&self, _: &Namespace, name: &str) -> bool {
+        !name.starts_with("remote-")
+    }
+
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
         *self.attempts.lock().expect("no panic under the lock").entry(task.idempotency_key()).or_default() += 1;
         Box::pin(async move {

@@ -1,5 +1,5 @@
 //! What tests are made with: a scripted guest, a test clock, stores that fail on purpose, control over host processes,
-//! and guests that mean harm.
+//! receivers of http activities, and guests that mean harm.
 //!
 //! Knows the engine and everything below it. Nothing of the product knows the testkit.
 
@@ -10,3 +10,4 @@ pub mod guests;
 pub mod hostile;
 pub mod model;
 pub mod process;
+pub mod receiver;

@@ -29,6 +29,12 @@ pub enum Op {
         interval_ms: u64,
         timeout_ms: u64,
     },
+    /// An activity with any options.
+    Offer {
+        name: String,
+        input: String,
+        options: ActivityOptions,
+    },
     Timer(u64),
     Message(String),
     Await(usize),
@@ -151,6 +157,10 @@ impl ModelGuest {
             }
             Op::Try { name, input, attempts, interval_ms, timeout_ms } => {
                 let call = self.cursor.start_activity(&name, &input, try_options(attempts, interval_ms, timeout_ms));
+                self.handle(call)?;
+            }
+            Op::Offer { name, input, options } => {
+                let call = self.cursor.start_activity(&name, &input, options);
                 self.handle(call)?;
             }
             Op::Timer(ms) => {

@@ -23,6 +23,10 @@ use relive_testkit::{
 struct Idle;
 
 impl ActivityRunner for Idle {
+    fn hosts(&self, _: &relive_core::Namespace, _: &str) -> bool {
+        true
+    }
+
     fn run(&self, _task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
         Box::pin(std::future::pending())
     }

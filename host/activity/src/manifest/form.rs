@@ -8,8 +8,9 @@ use relive_core::ids::check_name;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{ActivityEntry, MAX_ENTRIES, Manifest, ManifestError, Position, WorkflowEntry};
-use crate::grants::Grants;
+use super::{ActivityEntry, ActivitySource, MAX_ENTRIES, Manifest, ManifestError, Position, WorkflowEntry};
+use crate::grants::{Grants, HostPattern};
+use crate::http::{HttpConfig, HttpConfigError};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,8 +40,25 @@ struct Workflow {
 #[serde(deny_unknown_fields)]
 struct Activity {
     name: Spanned<String>,
-    component: Spanned<PathBuf>,
+    #[serde(default)]
+    kind: Kind,
+    // Of wasm activities.
+    component: Option<Spanned<PathBuf>>,
     grants: Option<Spanned<Grants>>,
+    // Of http activities.
+    url: Option<Spanned<String>>,
+    headers: Option<Spanned<BTreeMap<String, String>>>,
+    allow_hosts: Option<Spanned<Vec<HostPattern>>>,
+    allow_private: Option<Spanned<bool>>,
+    max_response_bytes: Option<Spanned<usize>>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    #[default]
+    Wasm,
+    Http,
 }
 
 /// The folder of a manifest; a bare file name lies in the current one.
@@ -136,7 +154,61 @@ impl Checker<'_> {
     }
 
     fn activity(&self, entry: Activity) -> Result<ActivityEntry, ManifestError> {
-        let (component, position) = self.component(&entry.component)?;
+        let name = entry.name.as_ref().clone();
+        let source = match entry.kind {
+            Kind::Wasm => self.wasm(entry)?,
+            Kind::Http => ActivitySource::Http(self.http(entry)?),
+        };
+        Ok(ActivityEntry { name, source })
+    }
+
+    /// What an entry of one kind may not say.
+    fn foreign(&self, kind: &str, fields: &[(&str, Option<Range<usize>>)]) -> Result<(), ManifestError> {
+        match fields.iter().find_map(|(name, span)| span.as_ref().map(|span| (name, span))) {
+            Some((name, span)) => Err(self.error(span, format!("`{name}` says nothing of an activity of kind {kind}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn http(&self, entry: Activity) -> Result<HttpConfig, ManifestError> {
+        self.foreign("http", &[("component", span(&entry.component)), ("grants", span(&entry.grants))])?;
+        let Some(url) = entry.url else {
+            return Err(self.error(&entry.name.span(), "an activity of kind http needs a `url`".into()));
+        };
+        let spans = (span(&entry.headers), span(&entry.max_response_bytes));
+        let url_span = url.span();
+        let config = HttpConfig {
+            url: url.into_inner(),
+            headers: entry.headers.map(Spanned::into_inner).unwrap_or_default(),
+            allow_hosts: entry.allow_hosts.map(Spanned::into_inner).unwrap_or_default(),
+            allow_private: entry.allow_private.is_some_and(Spanned::into_inner),
+            max_response_bytes: entry.max_response_bytes.map(Spanned::into_inner),
+        };
+        config.check().map_err(|error| {
+            let place = match (&error, spans) {
+                (HttpConfigError::Header { .. }, (Some(headers), _)) => headers,
+                (HttpConfigError::ResponseBytes { .. }, (_, Some(bytes))) => bytes,
+                _ => url_span,
+            };
+            self.error(&place, error.to_string())
+        })?;
+        Ok(config)
+    }
+
+    fn wasm(&self, entry: Activity) -> Result<ActivitySource, ManifestError> {
+        let foreign = [
+            ("url", span(&entry.url)),
+            ("headers", span(&entry.headers)),
+            ("allow_hosts", span(&entry.allow_hosts)),
+            ("allow_private", span(&entry.allow_private)),
+            ("max_response_bytes", span(&entry.max_response_bytes)),
+        ];
+        self.foreign("wasm; say kind = \"http\"", &foreign)?;
+        let Some(component) = &entry.component else {
+            let message = "missing field `component`: a .wasm file, or a `url` with kind = \"http\"".into();
+            return Err(self.error(&entry.name.span(), message));
+        };
+        let (component, position) = self.component(component)?;
         let span = entry.grants.as_ref().map_or(entry.name.span(), Spanned::span);
         let mut grants = entry.grants.map(Spanned::into_inner).unwrap_or_default();
         grants.check().map_err(|error| self.error(&span, error.to_string()))?;
@@ -147,6 +219,10 @@ impl Checker<'_> {
             grant.host = folder(self.path).join(&grant.host);
         }
         let grants_position = Position::of(self.text, &span);
-        Ok(ActivityEntry { name: entry.name.into_inner(), component, grants, position, grants_position })
+        Ok(ActivitySource::Wasm { component, grants, position, grants_position })
     }
+}
+
+fn span<T>(field: &Option<Spanned<T>>) -> Option<Range<usize>> {
+    field.as_ref().map(Spanned::span)
 }

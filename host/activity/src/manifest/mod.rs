@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub use error::{ManifestError, Position};
 
 use crate::grants::Grants;
+use crate::http::HttpConfig;
 
 /// The file's name, where a folder is given instead of a file.
 pub const FILE_NAME: &str = "relive.toml";
@@ -46,12 +47,31 @@ pub struct WorkflowEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActivityEntry {
     pub name: String,
-    pub component: PathBuf,
-    pub grants: Grants,
-    /// Where the component is named.
-    pub position: Position,
-    /// Where the grants stand; the entry's where there are none.
-    pub grants_position: Position,
+    pub source: ActivitySource,
+}
+
+/// What runs an activity of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActivitySource {
+    Wasm {
+        component: PathBuf,
+        grants: Grants,
+        /// Where the component is named.
+        position: Position,
+        /// Where the grants stand; the entry's where there are none.
+        grants_position: Position,
+    },
+    Http(HttpConfig),
+}
+
+impl ActivityEntry {
+    /// The component of a wasm activity, and where it is named.
+    fn component(&self) -> Option<(&String, &PathBuf, Position)> {
+        match &self.source {
+            ActivitySource::Wasm { component, position, .. } => Some((&self.name, component, *position)),
+            ActivitySource::Http(_) => None,
+        }
+    }
 }
 
 impl Manifest {
@@ -83,7 +103,7 @@ impl Manifest {
         let missing =
             |position, message| Err(ManifestError { path: self.path.clone(), position: Some(position), message });
         let workflows = self.workflows.iter().map(|w| (&w.name, &w.component, w.position));
-        let activities = self.activities.iter().map(|a| (&a.name, &a.component, a.position));
+        let activities = self.activities.iter().filter_map(ActivityEntry::component);
         for (name, component, position) in workflows.chain(activities) {
             if !component.is_file() {
                 let build = self.build.as_deref().map_or(String::new(), |build| format!("; build it with `{build}`"));
@@ -94,10 +114,13 @@ impl Manifest {
             }
         }
         for activity in &self.activities {
-            if let Some(grant) = activity.grants.directories.iter().find(|grant| !grant.host.is_dir()) {
+            let ActivitySource::Wasm { grants, grants_position, .. } = &activity.source else {
+                continue;
+            };
+            if let Some(grant) = grants.directories.iter().find(|grant| !grant.host.is_dir()) {
                 let message =
                     format!("a granted directory of `{}` is missing: {}", activity.name, grant.host.display());
-                return missing(activity.grants_position, message);
+                return missing(*grants_position, message);
             }
         }
         Ok(())

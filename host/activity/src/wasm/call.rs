@@ -12,13 +12,12 @@ use super::access::OpenGrants;
 use super::bindings::exports::relive::activity::handler;
 use super::fault;
 use super::host::{LoadedActivity, WasmHost};
-use crate::failures::{MAX_MESSAGE_BYTES, MAX_RESULT_BYTES, code, cut, infrastructure, permanent, too_large};
+use crate::failures::{
+    MAX_CODE_BYTES, MAX_MESSAGE_BYTES, MAX_RESULT_BYTES, code, cut, infrastructure, permanent, too_large,
+};
 
 /// The engine's deadline bounds a call, not its fuel.
 const CALL_FUEL: u64 = u64::MAX;
-
-/// A failure's code is compared with policies and labels metrics.
-const MAX_CODE_BYTES: usize = 128;
 
 pub(crate) async fn attempt(
     host: WasmHost,

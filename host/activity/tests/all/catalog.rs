@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use relive_activity::{ActivityRegistry, DispatchLimits, Grants, WasmLimits, code};
-use relive_core::ports::{ActivityRow, ActivityRunner, Catalog, ComponentMeta, StoreError, StoreErrorKind, VersionRow};
+use relive_core::ports::{
+    ActivityRow, ActivityRunner, Catalog, ComponentMeta, Implementation, StoreError, StoreErrorKind, VersionRow,
+};
 use relive_core::{Digest, Namespace, Timestamp};
 
 use crate::guest::{kitchen, named};
@@ -24,7 +26,8 @@ impl TestCatalog {
     fn deploy(&self, name: &str, bytes: &[u8], grants: &str) {
         let digest = Digest::of(bytes);
         self.components.lock().insert(digest, bytes.to_vec());
-        let row = ActivityRow { name: name.into(), digest, grants: json(grants), deployed_at: Timestamp::default() };
+        let implementation = Implementation::Wasm { digest, grants: json(grants) };
+        let row = ActivityRow { name: name.into(), implementation, deployed_at: Timestamp::default() };
         self.put_activity(&Namespace::default(), &row).expect("kept");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use relive_activity::manifest::Position;
-use relive_activity::{Access, Manifest};
+use relive_activity::manifest::{ActivityEntry, Position};
+use relive_activity::{Access, ActivitySource, Grants, Manifest};
 
 const GOOD: &str = r#"
 [package]
@@ -36,20 +36,39 @@ fn a_manifest_is_read_and_its_paths_begin_in_its_folder() {
     assert_eq!(manifest.workflows[0].component, PathBuf::from("/srv/shop/order.wasm"));
     assert_eq!(manifest.workflows[0].position, Position { line: 8, column: 13 });
     let [charge, email] = &manifest.activities[..] else { panic!("two activities") };
-    assert_eq!(charge.component, PathBuf::from("/opt/charge.wasm"));
-    let directory = &charge.grants.directories[0];
+    let (component, grants) = wasm(charge);
+    assert_eq!(component, Path::new("/opt/charge.wasm"));
+    let directory = &grants.directories[0];
     assert_eq!((directory.host.as_path(), directory.access), (Path::new("/srv/shop/data"), Access::ReadWrite));
-    assert_eq!(charge.grants.http[0].to_string(), "api.example.com:443");
-    assert_eq!(charge.grants.env["MODE"], "test");
-    assert_eq!(email.component, PathBuf::from("/srv/shop/out/email.wasm"));
-    assert_eq!(email.grants, relive_activity::Grants::default());
+    assert_eq!(grants.http[0].to_string(), "api.example.com:443");
+    assert_eq!(grants.env["MODE"], "test");
+    assert_eq!(wasm(email), (Path::new("/srv/shop/out/email.wasm"), &Grants::default()));
+}
+
+fn wasm(entry: &ActivityEntry) -> (&Path, &Grants) {
+    match &entry.source {
+        ActivitySource::Wasm { component, grants, .. } => (component, grants),
+        ActivitySource::Http(config) => panic!("{config:?}"),
+    }
+}
+
+#[test]
+fn an_http_activity_is_read() {
+    let text = "[package]\nname = \"a\"\n[[activity]]\nname = \"hook\"\nkind = \"http\"\nurl = \"http://127.0.0.1:9/hook\"\nheaders = { x-shop = \"1\" }\nallow_hosts = [\"127.0.0.1:9\"]\nallow_private = true\nmax_response_bytes = 1000\n";
+    let manifest = parse(text).unwrap_or_else(|e| panic!("{e}"));
+    let ActivitySource::Http(config) = &manifest.activities[0].source else { panic!("{manifest:?}") };
+    assert_eq!((config.url.as_str(), config.headers["x-shop"].as_str()), ("http://127.0.0.1:9/hook", "1"));
+    assert_eq!((config.allow_private, config.max_response_bytes), (true, Some(1000)));
+    assert_eq!(config.allow_hosts[0].to_string(), "127.0.0.1:9");
+    // Nothing is to be built for it.
+    manifest.check_files().unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
 fn grants_may_stand_in_a_table_of_their_own() {
     let text = "[package]\nname = \"a\"\n[[activity]]\nname = \"a\"\ncomponent = \"a.wasm\"\n[activity.grants]\nhttp = [\"h:1\"]\n[[activity.grants.directories]]\nhost = \"d\"\nguest = \"/d\"\n";
     let manifest = parse(text).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(manifest.activities[0].grants.directories[0].access, Access::ReadOnly);
+    assert_eq!(wasm(&manifest.activities[0]).1.directories[0].access, Access::ReadOnly);
 }
 
 #[test]
@@ -57,6 +76,7 @@ fn an_error_names_its_place() {
     let head = "[package]\nname = \"a\"\n";
     let workflow = "[[workflow]]\nname = \"w\"\ncomponent = \"w.wasm\"\n";
     let activity = "[[activity]]\nname = \"a\"\ncomponent = \"a.wasm\"\n";
+    let hook = "[[activity]]\nname = \"h\"\nkind = \"http\"\n";
     for (text, place, message) in [
         (format!("{head}nme = \"b\"\n"), (3, 1), "unknown field `nme`"),
         (format!("{head}[[workflow]]\nname = w\n"), (4, 8), ""),
@@ -75,6 +95,15 @@ fn an_error_names_its_place() {
         ),
         (format!("{head}{activity}grants = {{ env = {{ \"A=B\" = \"1\" }} }}\n"), (6, 10), "neither '='"),
         (format!("{head}[[workflow]]\nname = \"w\"\ncomponent = \"\"\n"), (5, 13), "path is empty"),
+        (format!("{head}{activity}url = \"https://a.com\"\n"), (6, 7), "kind = \"http\""),
+        (format!("{head}{activity}kind = \"ftp\"\n"), (6, 8), "unknown variant `ftp`"),
+        (format!("{head}[[activity]]\nname = \"a\"\n"), (4, 8), "missing field `component`"),
+        (format!("{head}{hook}"), (4, 8), "needs a `url`"),
+        (format!("{head}{hook}url = \"https://a.com\"\ngrants = {{}}\n"), (7, 10), "`grants` says nothing"),
+        (format!("{head}{hook}url = \"http://10.0.0.1/\"\n"), (6, 7), "allow_private"),
+        (format!("{head}{hook}url = \"https://a.com\"\nheaders = {{ Host = \"b\" }}\n"), (7, 11), "the host sets it"),
+        (format!("{head}{hook}url = \"https://a.com\"\nallow_hosts = [\"b\"]\n"), (7, 15), "name the port"),
+        (format!("{head}{hook}url = \"https://a.com\"\nmax_response_bytes = 0\n"), (7, 22), "1 to"),
         ("[package]\nname = \"\"\n".to_owned(), (2, 8), "package name is empty"),
         (format!("{head}build = \"  \"\n{workflow}"), (3, 9), "the build command is empty"),
     ] {

@@ -114,7 +114,7 @@ async fn attempts_over_the_limit_wait_for_their_turn() {
     let running = Arc::new(AtomicUsize::new(0));
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let (counter, door) = (Arc::clone(&running), Arc::clone(&gate));
-    let registry = ActivityRegistry::builder(DispatchLimits { native: 2, wasm: 1 })
+    let registry = ActivityRegistry::builder(DispatchLimits { native: 2, ..DispatchLimits::default() })
         .native_raw("wait", move |_, input| {
             let (counter, door) = (Arc::clone(&counter), Arc::clone(&door));
             async move {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use relive_activity::{ActivityRegistry, DispatchLimits, Manifest};
+use relive_activity::{ActivityRegistry, ActivitySource, DispatchLimits, Manifest};
 use relive_core::Namespace;
 use relive_core::ports::ActivityRunner;
 
@@ -36,13 +36,15 @@ async fn the_order_example_does_each_step_once() {
     manifest.check_files().unwrap_or_else(|e| panic!("{e}"));
 
     let first = manifest.activities.first().expect("an activity");
-    let (host, loaded) = admit(&std::fs::read(&first.component).expect("the component"));
+    let ActivitySource::Wasm { component, .. } = &first.source else { panic!("{first:?}") };
+    let (host, loaded) = admit(&std::fs::read(component).expect("the component"));
     let names: Vec<&str> = manifest.activities.iter().map(|a| a.name.as_str()).collect();
     let described = host.check(&loaded, &names).unwrap_or_else(|e| panic!("failed to {e}"));
     assert!(described.iter().all(|d| d.input_schema.is_some()));
     let registry = ActivityRegistry::builder(DispatchLimits::default()).wasm(host).build();
     for activity in &manifest.activities {
-        let put = registry.put_wasm(&Namespace::default(), &activity.name, loaded.clone(), &activity.grants);
+        let ActivitySource::Wasm { grants, .. } = &activity.source else { panic!("{activity:?}") };
+        let put = registry.put_wasm(&Namespace::default(), &activity.name, loaded.clone(), grants);
         put.unwrap_or_else(|e| panic!("failed to {e}"));
     }
     for attempt in 1..3 {

@@ -24,7 +24,16 @@ pub fn task(name: &str, input: &str) -> ActivityTask {
     };
     let name = Arc::from(name);
     let correlation_id = Some(Arc::from("c-1"));
-    ActivityTask { execution, command_no: 3, name, input: json(input), attempt: 1, task_queue: None, correlation_id }
+    ActivityTask {
+        execution,
+        command_no: 3,
+        name,
+        input: json(input),
+        attempt: 1,
+        task_queue: None,
+        correlation_id,
+        timeout: None,
+    }
 }
 
 /// A host with a sandbox that compiles in this process.

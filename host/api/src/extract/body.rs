@@ -33,6 +33,11 @@ impl<S: Sync> FromRequest<S> for JsonBody {
     }
 }
 
+/// Reads a body that holds at most one payload, whatever it says that it is.
+pub async fn read_small(body: Body) -> Result<Bytes, Problem> {
+    read(body, MAX_SMALL_BODY).await
+}
+
 /// JSON, or nothing that says otherwise: `curl -d` calls everything a form, and text may be JSON.
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };

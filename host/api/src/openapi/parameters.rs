@@ -71,6 +71,14 @@ fn in_path(name: &str) -> Value {
             "A channel that the workflow reads.",
             json!({ "type": "string", "minLength": 1, "maxLength": 256, "examples": ["approved"] }),
         ),
+        "token" => {
+            ("The token that came with the task.", json!({ "type": "string", "minLength": 1, "maxLength": 256 }))
+        }
+        "worker" => ("The worker's id.", json!({ "type": "string", "minLength": 1, "maxLength": 256 })),
+        "queue" => (
+            "The name of a task queue.",
+            json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["default"] }),
+        ),
         "key" => (
             "A key under which the workflow published.",
             json!({ "type": "string", "minLength": 1, "examples": ["progress"] }),

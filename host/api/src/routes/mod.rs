@@ -4,10 +4,14 @@ mod activities;
 mod components;
 mod executions;
 mod health;
+mod keys;
 mod not_found;
 mod openapi;
 mod status;
+mod task_queues;
+mod tasks;
 mod verify;
+mod workers;
 mod workflows;
 
 use axum::{Router, middleware};
@@ -23,12 +27,27 @@ fn table() -> OpenApiRouter<Engine> {
         .routes(routes!(components::inspect))
         .routes(routes!(workflows::list, workflows::deploy))
         .routes(routes!(activities::list, activities::deploy))
+        .routes(routes!(activities::pending))
+        .routes(routes!(workers::list, workers::register))
+        .routes(routes!(workers::end))
+        .routes(routes!(workers::beat))
+        .routes(routes!(task_queues::list))
+        .routes(routes!(task_queues::describe))
+        .routes(routes!(task_queues::poll))
+        .routes(routes!(tasks::claim))
+        .routes(routes!(tasks::answer))
+        .routes(routes!(tasks::complete))
+        .routes(routes!(tasks::fail))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::heartbeat))
+        .routes(routes!(tasks::defer))
         .routes(routes!(verify::namespace))
         .routes(routes!(executions::list::list, executions::start::start))
         .nest("/executions/{id}", executions::of_one());
     OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(keys::keys))
         .routes(routes!(openapi::openapi))
         .routes(routes!(status::status))
         .nest("/v1/namespaces/{namespace}", namespace)

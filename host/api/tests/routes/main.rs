@@ -129,8 +129,21 @@ async fn bad_requests_get_problems_that_say_what_is_wrong() {
     api.post("/v1/namespaces/default/executions/x/signals/go", r#"{"input":1}"#)
         .await
         .problem(404, "unknown-execution");
-    api.post("/v1/namespaces/default/activities", "").await.problem(400, "invalid-query");
+    let activities = "/v1/namespaces/default/activities";
+    api.post(activities, "").await.problem(400, "invalid-query");
+    api.post(&format!("{activities}?name=a&kind=odd"), "").await.problem(400, "invalid-query");
+    api.post(&format!("{activities}?name=a&kind=http&grants=1"), "{}").await.problem(400, "invalid-query");
+    api.post(&format!("{activities}?name=a&kind=http"), "{").await.problem(400, "invalid-json");
+    api.post(&format!("{activities}?name=a%20b&kind=http"), "{}").await.problem(400, "invalid-name");
+    api.post(&format!("{activities}?name=a&kind=http"), "{}").await.problem(422, "no-activity-host");
     api.post("/v1/namespaces/default/workflows", "refuse").await.problem(422, "not-wasm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_served_to_everybody() {
+    let keys = Api::new().get("/.well-known/relive/keys.json").await;
+    keys.expect(200);
+    assert_eq!(keys.body, r#"{"keys":[]}"#);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use relive_activity::{Grants, Manifest};
+use relive_activity::{ActivitySource, Grants, Manifest};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -54,15 +54,7 @@ fn manifest(path: &Path, context: &Context) -> Result<Exit, Failure> {
     manifest.check_files().map_err(refused)?;
     let mut answers = Answers::default();
     for entry in &manifest.activities {
-        let component = read(&entry.component)?;
-        let grants = absolute(&entry.grants)?;
-        let route = context.client.namespace("activities").query("name", &entry.name).query("grants", grants);
-        let what = format!(
-            "deploying activity {} ({}); the host checks and compiles it",
-            entry.name,
-            bytes(component.len() as u64)
-        );
-        let answer = while_doing(&what, context.global.json, || context.client.upload(&route, &component))?;
+        let answer = activity(&entry.name, &entry.source, context)?;
         if !context.global.json {
             output::line(&format!("activity {}", entry.name))?;
         }
@@ -78,6 +70,23 @@ fn manifest(path: &Path, context: &Context) -> Result<Exit, Failure> {
         )?;
     }
     Ok(Exit::Ok)
+}
+
+fn activity(name: &str, source: &ActivitySource, context: &Context) -> Result<String, Failure> {
+    let route = context.client.namespace("activities").query("name", name);
+    match source {
+        ActivitySource::Wasm { component, grants, .. } => {
+            let component = read(component)?;
+            let route = route.query("grants", absolute(grants)?);
+            let size = bytes(component.len() as u64);
+            let what = format!("deploying activity {name} ({size}); the host checks and compiles it");
+            while_doing(&what, context.global.json, || context.client.upload(&route, &component))
+        }
+        ActivitySource::Http(config) => {
+            let config = config.to_json().map_err(|e| Failure::new(Exit::Usage, "invalid-manifest", e.to_string()))?;
+            context.client.post(&route.query("kind", "http"), config.as_str())
+        }
+    }
 }
 
 fn workflow(component: &[u8], name: Option<&str>, path: &Path, context: &Context) -> Result<String, Failure> {

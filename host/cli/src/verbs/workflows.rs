@@ -1,4 +1,4 @@
-//! `relive workflows`: versions of workflows, and activities.
+//! `relive workflows`: versions of workflows, and activities with their circuit breakers.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -50,10 +50,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     output::line(&table.render())?;
     if args.workflow.is_none() && !both.activities.is_empty() {
-        let mut table = Table::new(&["ACTIVITY", "DIGEST", "GRANTS", "DEPLOYED"]);
+        let mut table = Table::new(&["ACTIVITY", "KIND", "TARGET", "BREAKER", "GRANTS", "DEPLOYED"]);
         for row in &both.activities {
             let row: Activity = decode(row.get())?;
-            table.row([row.name.clone(), short(&row.digest).to_owned(), compact(&row.grants), ago(row.deployed_at)]);
+            table.row([
+                row.name.clone(),
+                row.kind.clone(),
+                row.target.clone(),
+                row.breaker.as_ref().map_or_else(String::new, ToString::to_string),
+                row.grants.as_ref().map_or_else(String::new, compact),
+                ago(row.deployed_at),
+            ]);
         }
         output::line(&format!("\n{}", table.render()))?;
     }

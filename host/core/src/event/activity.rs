@@ -19,6 +19,15 @@ pub struct TaskScheduled {
     pub options: Arc<ActivityOptions>,
 }
 
+/// A worker claimed an attempt. Rides on the commit of the claim.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskStarted {
+    /// From 1.
+    pub attempt: u32,
+    /// What the worker calls itself.
+    pub worker: Arc<str>,
+}
+
 /// The activity answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskCompleted {

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 pub use activity::{
-    TaskCancelRequested, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled, TaskTimedOut,
-    TimeoutType,
+    TaskCancelRequested, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled, TaskStarted,
+    TaskTimedOut, TimeoutType,
 };
 pub use marker::VersionRecorded;
 pub(crate) use old::ExecutionStartedV1;
@@ -141,6 +141,7 @@ events! {
     24 TaskCancelRequested     Activity Command;
     25 TaskCanceled            Activity Inbound;
     26 TaskRetryScheduled      Activity Control;
+    27 TaskStarted             Activity Control;
     40 TimerCreated            Timer    Command;
     41 TimerFired              Timer    Inbound;
     42 TimerCanceled           Timer    Command;

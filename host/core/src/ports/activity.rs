@@ -1,10 +1,15 @@
 //! The port through which attempts of activities are run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::{failure::Failure, ids::ExecutionKey, json::Json};
+use crate::{
+    failure::Failure,
+    ids::{ExecutionKey, Namespace},
+    json::Json,
+};
 
 /// One attempt of an activity.
 #[derive(Clone, Debug)]
@@ -18,6 +23,8 @@ pub struct ActivityTask {
     pub attempt: u32,
     pub task_queue: Option<Arc<str>>,
     pub correlation_id: Option<Arc<str>>,
+    /// How long the attempt may take, from the call on: its future is dropped then. `None`: nobody watches.
+    pub timeout: Option<Duration>,
 }
 
 impl ActivityTask {
@@ -36,4 +43,8 @@ pub trait ActivityRunner: Send + Sync {
     /// Runs one attempt. An activity of an unknown name is a `rejected` failure with the code `unknown-activity`,
     /// retryable, because a deployment may bring it.
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult>;
+
+    /// Whether the host runs activities of this name itself; those that it does not go to workers. Asked for every
+    /// activity that is scheduled, on a thread that may block.
+    fn hosts(&self, namespace: &Namespace, name: &str) -> bool;
 }

@@ -1,4 +1,4 @@
-//! The catalog port: components by digest, workflows with their versions, activities with their grants.
+//! The catalog port: components by digest, workflows with their versions, activities with what runs them.
 
 use std::sync::Arc;
 
@@ -37,13 +37,31 @@ pub struct VersionRow {
 }
 
 /// An activity that the host runs itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ActivityRow {
     pub name: Arc<str>,
-    pub digest: Digest,
-    /// Capabilities, as JSON (relive-activity's `Grants`).
-    pub grants: Json,
+    pub implementation: Implementation,
     pub deployed_at: Timestamp,
+}
+
+/// What runs under an activity's name.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Implementation {
+    /// A component, with capabilities as JSON (relive-activity's `Grants`).
+    Wasm { digest: Digest, grants: Json },
+    /// A URL that the host posts to, with what goes with it as JSON (relive-activity's `HttpConfig`).
+    Http { config: Json },
+}
+
+impl Implementation {
+    /// The kind's name, in tables and answers.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Wasm { .. } => "wasm",
+            Self::Http { .. } => "http",
+        }
+    }
 }
 
 /// Components, versions and activities. Each write is durable when it returns; callers retry transient errors.

@@ -8,10 +8,10 @@ mod images;
 mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
-pub use catalog::{ActivityRow, Catalog, ComponentMeta, VersionRow};
+pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
 pub use clock::Clock;
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
 pub use store::{
-    AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published, RowChange,
-    Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
+    AppendError, AppendItem, Appended, Claim, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published,
+    RowChange, Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
 };

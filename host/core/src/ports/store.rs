@@ -11,6 +11,7 @@ use crate::{
     event::BlockReason,
     ids::{Digest, ExecutionKey, Namespace, RunId, RunKey, WorkflowId},
     json::Json,
+    options::ActivityOptions,
     time::Timestamp,
 };
 
@@ -139,7 +140,7 @@ pub struct RowChange {
 }
 
 /// An activity that is scheduled and not resolved.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TaskRow {
     pub run: RunKey,
     pub command_no: u64,
@@ -150,6 +151,50 @@ pub struct TaskRow {
     pub due_at: Timestamp,
     /// When it was scheduled; schedule-to-close counts from here.
     pub scheduled_at: Timestamp,
+    /// The task queue from which workers take it; `None`: the host runs it itself, and counts its attempts after a crash.
+    pub queue: Option<Arc<str>>,
+    /// The worker that has the attempt.
+    pub claim: Option<Claim>,
+    /// What the latest heartbeat told, of this attempt or one before.
+    pub details: Option<Json>,
+    /// The guest gave it up and waits for its answer.
+    pub cancel_requested: bool,
+    /// No attempt begins until an operator resumes it.
+    pub paused: bool,
+    /// What an operator put in place of the options that were asked for.
+    pub options: Option<Arc<ActivityOptions>>,
+}
+
+impl TaskRow {
+    /// The row of an activity that is scheduled at `at` by event `event_id`.
+    #[must_use]
+    pub fn new(run: RunKey, command_no: u64, event_id: u64, at: Timestamp) -> Self {
+        Self {
+            run,
+            command_no,
+            event_id,
+            attempt: 1,
+            due_at: at,
+            scheduled_at: at,
+            queue: None,
+            claim: None,
+            details: None,
+            cancel_requested: false,
+            paused: false,
+            options: None,
+        }
+    }
+}
+
+/// A worker's lease on one attempt of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Drawn at random: whoever knows it may answer for the attempt.
+    pub secret: u64,
+    /// The worker's id; `None`: its answer comes from elsewhere, whatever becomes of the worker.
+    pub worker: Option<Arc<str>>,
+    /// Start-to-close counts from here.
+    pub at: Timestamp,
 }
 
 /// A timer that is open.
@@ -355,8 +400,8 @@ pub trait HistoryStore: Send + Sync {
     /// A run's open tasks and timers.
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError>;
 
-    /// Called once by a host that takes over after an unclean end: attempts of tasks that were due by `now` count as
-    /// made, and `running` (runs whose guests were on a thread) get a crash more. Durable.
+    /// Called once by a host that takes over after an unclean end: attempts of tasks without a queue that were due by
+    /// `now` count as made (workers' attempts live on with their claims), and `running` (runs whose guests were on a thread) get a crash more. Durable.
     fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError>;
 
     fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError>;

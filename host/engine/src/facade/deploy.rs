@@ -5,15 +5,16 @@ use std::sync::Arc;
 use relive_core::{
     Error, ErrorKind, Json, Namespace,
     ids::check_name,
-    ports::{ActivityRow, ComponentMeta, VersionRow},
+    ports::{ActivityRow, ComponentMeta, Implementation, VersionRow},
 };
 
 use super::lookup::store_error;
 use crate::{
     engine::Engine,
     guests::Described,
-    requests::{DeployActivityRequest, DeployRequest},
-    views::{Deployed, DeployedWorkflow},
+    message::Message,
+    requests::{DeployActivityRequest, DeployHttpRequest, DeployRequest},
+    views::{ActivityView, Deployed, DeployedWorkflow},
 };
 
 fn invalid(error: &relive_core::ids::NameError) -> Error {
@@ -71,12 +72,41 @@ impl Engine {
                 ComponentMeta { digest: admitted.digest, size, inspection: admitted.inspection.clone(), added_at: now };
             context.catalog.put_component(&meta, &request.bytes).map_err(store_error)?;
             let name: Arc<str> = request.name.as_str().into();
-            let row = ActivityRow { name, digest: admitted.digest, grants: admitted.grants, deployed_at: now };
+            let implementation = Implementation::Wasm { digest: admitted.digest, grants: admitted.grants };
+            let row = ActivityRow { name, implementation, deployed_at: now };
             context.catalog.put_activity(&request.namespace, &row).map_err(store_error)?;
-            context.activity_host.deployed(&request.namespace, &request.name);
+            engine.activity_deployed(&request.namespace, &request.name);
             Ok(admitted.inspection)
         })
         .await
+    }
+
+    /// Makes a URL the activity that runs under its name.
+    pub async fn deploy_http_activity(&self, request: DeployHttpRequest) -> Result<ActivityView, Error> {
+        self.accepting()?;
+        self.blocking(move |engine| {
+            check_name(&request.name, "activity name").map_err(|e| invalid(&e))?;
+            let context = &engine.context;
+            let config = context.activity_host.admit_http(&request.config)?;
+            let row = ActivityRow {
+                name: request.name.as_str().into(),
+                implementation: Implementation::Http { config },
+                deployed_at: context.clock.now(),
+            };
+            context.catalog.put_activity(&request.namespace, &row).map_err(store_error)?;
+            engine.activity_deployed(&request.namespace, &request.name);
+            Ok(engine.activity_view(&request.namespace, row))
+        })
+        .await
+    }
+
+    /// From now on this host runs the activity; also what waited for a worker until now.
+    fn activity_deployed(&self, namespace: &Namespace, name: &str) {
+        let context = &self.context;
+        context.activity_host.deployed(namespace, name);
+        for task in context.remote.queues.ready_of(namespace, name) {
+            context.registry.post(task.run, Message::Alarm { command_no: task.command_no });
+        }
     }
 
     /// Says what a component is, without keeping it.
@@ -93,8 +123,37 @@ impl Engine {
     }
 
     /// The activities that the host runs itself.
-    pub async fn activities(&self, namespace: Namespace) -> Result<Vec<ActivityRow>, Error> {
-        self.blocking(move |engine| engine.context.catalog.activities(&namespace).map_err(store_error)).await
+    pub async fn activities(&self, namespace: Namespace) -> Result<Vec<ActivityView>, Error> {
+        self.blocking(move |engine| {
+            let rows = engine.context.catalog.activities(&namespace).map_err(store_error)?;
+            Ok(rows.into_iter().map(|row| engine.activity_view(&namespace, row)).collect())
+        })
+        .await
+    }
+
+    /// The public keys that requests to http activities are signed with, as a JWK set.
+    #[must_use]
+    pub fn activity_keys(&self) -> Json {
+        self.context.activity_host.keys()
+    }
+
+    fn activity_view(&self, namespace: &Namespace, row: ActivityRow) -> ActivityView {
+        let standing = self.context.activity_host.standing(namespace, &row);
+        let kind = row.implementation.kind();
+        let (digest, grants, http) = match row.implementation {
+            Implementation::Wasm { digest, grants } => (Some(digest), Some(grants), None),
+            Implementation::Http { config } => (None, None, Some(config)),
+        };
+        ActivityView {
+            name: row.name.to_string(),
+            kind,
+            target: standing.target,
+            breaker: standing.breaker,
+            digest,
+            grants,
+            http,
+            deployed_at: row.deployed_at,
+        }
     }
 }
 

@@ -175,14 +175,11 @@ impl Engine {
                 continue;
             };
             match &event.body.attributes {
-                Attributes::TaskScheduled(_) => item.put_tasks.push(TaskRow {
-                    run,
-                    command_no: no,
-                    event_id: event.event_id,
-                    attempt: 1,
-                    due_at: now,
-                    scheduled_at: now,
-                }),
+                Attributes::TaskScheduled(scheduled) => {
+                    let (namespace, asked) = (&execution.namespace, event.body.task_queue.as_ref());
+                    let queue = self.context.dispatcher.route(namespace, &scheduled.name, asked);
+                    item.put_tasks.push(TaskRow { queue, ..TaskRow::new(run, no, event.event_id, now) });
+                }
                 Attributes::TimerCreated(timer) => {
                     item.put_timers.push(TimerRow { deadline: timer.deadline, run, command_no: no });
                 }

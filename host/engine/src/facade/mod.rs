@@ -7,10 +7,15 @@ mod deploy;
 pub(crate) mod follow;
 mod fork;
 mod lookup;
+mod pending;
 mod policies;
 mod reads;
 mod relive;
 mod results;
 mod starts;
 mod steps;
+mod tasks;
 mod verify;
+pub(crate) mod workers;
+
+pub use pending::{PendingActivity, PendingPage, PendingState};

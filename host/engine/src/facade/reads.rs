@@ -49,7 +49,7 @@ impl Engine {
             Ok(ExecutionDetail {
                 execution: ExecutionView::from(&row),
                 crashes: row.crashes,
-                waits_for: waits_for(&row, &steps),
+                waits_for: waits_for(&row, &steps, &engine.waiting_for(&row)?),
                 steps,
                 block_report: report.filter(|_| row.status == Status::Blocked),
                 fingerprint: Digest(fingerprint::run(&events)).to_string(),
@@ -169,7 +169,7 @@ impl Engine {
     }
 }
 
-fn waits_for(row: &ExecutionRow, steps: &[StepView]) -> Vec<String> {
+fn waits_for(row: &ExecutionRow, steps: &[StepView], on: &[(u64, String)]) -> Vec<String> {
     match row.status {
         Status::Blocked => return vec!["operator".to_owned()],
         status if !status.is_open() => return Vec::new(),
@@ -179,7 +179,15 @@ fn waits_for(row: &ExecutionRow, steps: &[StepView]) -> Vec<String> {
     let mut waits: Vec<String> = pending
         .map(|step| match (step.deadline, step.attempts) {
             (Some(deadline), _) => format!("timer {} until {deadline}", step.command_no),
-            (None, attempts) => format!("activity {} {} (attempt {attempts})", step.command_no, step.name),
+            (None, attempts) => {
+                let on = on.iter().find(|(no, _)| *no == step.command_no).map(|(_, on)| format!(": {on}"));
+                format!(
+                    "activity {} {} (attempt {attempts}){}",
+                    step.command_no,
+                    step.name,
+                    on.as_deref().unwrap_or_default()
+                )
+            }
         })
         .collect();
     if waits.is_empty() {

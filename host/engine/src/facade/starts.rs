@@ -136,11 +136,11 @@ impl Engine {
             .any(|e| matches!(&e.body.attributes, Attributes::SignalReceived(s) if &*s.message_id == message_id)))
     }
 
-    fn check_size(&self, input: &Json) -> Result<(), Error> {
+    pub(crate) fn check_size(&self, input: &Json) -> Result<(), Error> {
         let limit = self.context.config.run_limits.payload_bytes as usize;
         if input.len() > limit {
             let message = format!(
-                "the input has {} bytes; at most {limit} are allowed: keep large data elsewhere and pass a reference",
+                "the JSON has {} bytes; at most {limit} are allowed: keep large data elsewhere and pass a reference",
                 input.len()
             );
             return Err(Error::new(ErrorKind::Validation, "payload-too-large", message));
@@ -149,7 +149,7 @@ impl Engine {
     }
 
     /// Waits for an owner's answer.
-    pub(crate) async fn answered(&self, answer: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error> {
+    pub(crate) async fn answered<T>(&self, answer: oneshot::Receiver<Result<T, Error>>) -> Result<T, Error> {
         answer.await.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Concurrency, "shutting-down", "the host let go of the execution; try again"))
         })

@@ -66,6 +66,10 @@ fn begun(event: &HistoryEvent, command_no: u64) -> StepView {
 
 fn resolve(step: &mut StepView, event: &HistoryEvent) {
     match &event.body.attributes {
+        Attributes::TaskStarted(a) => {
+            step.attempts = a.attempt;
+            return;
+        }
         Attributes::TaskRetryScheduled(a) => {
             step.attempts = a.attempt + 1;
             step.failure = Some(a.failure.clone());

@@ -12,14 +12,15 @@ use relive_core::{
     codec::StoredEvent,
     event::EventType,
     options::CancellationType,
-    ports::{AppendError, AppendItem, Appended, ExecutionRow, StoreError, StoreErrorKind},
+    ports::{AppendError, AppendItem, Appended, ExecutionRow, StoreError, StoreErrorKind, TaskRow},
 };
 
 use super::{Owner, answer_all, draft::Effects, tasks::Task};
 use crate::{
     abort,
     context::Context,
-    message::{Incoming, Message, Reply},
+    message::{Ack, Incoming, Message, Reply},
+    remote::ClaimRequest,
     waiters::Ended,
 };
 
@@ -35,6 +36,8 @@ pub(super) struct Flight {
     pub replies: Vec<Reply>,
     pub rode: usize,
     pub ended: Option<Ended>,
+    pub claims: Vec<(ClaimRequest, TaskRow)>,
+    pub acks: Vec<Ack>,
 }
 
 impl Owner {
@@ -82,7 +85,7 @@ impl Owner {
 
     /// Durable: answer, and let effects happen.
     fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
-        let Flight { row, effects, taken, replies, rode, ended } = flight;
+        let Flight { row, effects, taken, replies, rode, ended, claims, acks } = flight;
         self.create = None;
         let restated = self.row.as_ref().is_none_or(|before| before.status != row.status);
         self.row = Some(row);
@@ -92,9 +95,6 @@ impl Owner {
             context.changes.restated(self.run);
         }
         self.riding.drain(..rode.min(self.riding.len()));
-        for task in &item.put_tasks {
-            self.riding_tasks.remove(&task.command_no);
-        }
         for incoming in taken {
             incoming.answer(Ok(()));
         }
@@ -102,7 +102,15 @@ impl Owner {
             self.riding_image = None;
         }
         answer_all(replies, &Ok(()));
+        acks.into_iter().for_each(|ack| ack.answer(Ok(())));
         self.apply_effects(context, effects);
+        claims.into_iter().for_each(|(request, row)| self.claim_committed(context, request, row));
+        // A row that changed meanwhile rides on.
+        for row in &item.put_tasks {
+            if self.tasks.get(&row.command_no).is_none_or(|task| task.row == *row) {
+                self.riding_tasks.remove(&row.command_no);
+            }
+        }
         if let Some(ended) = ended {
             self.close(context, &ended);
         }
@@ -116,9 +124,7 @@ impl Owner {
 
     fn apply_effects(&mut self, context: &Arc<Context>, effects: Effects) {
         for no in effects.resolved {
-            self.tasks.remove(&no);
-            self.riding_tasks.remove(&no);
-            context.attempts.forget(self.run, no);
+            self.drop_task(context, no, false);
         }
         for timer in &effects.timers {
             self.timers.insert(timer.command_no);
@@ -130,11 +136,10 @@ impl Owner {
             self.launch(context, no);
         }
         for (no, cancellation) in effects.abandoned {
-            context.attempts.forget(self.run, no);
             match cancellation {
                 CancellationType::Wait => self.cancel_task(context, no),
-                CancellationType::Try => self.tasks.remove(&no).into_iter().for_each(|t| t.abort()),
-                CancellationType::Abandon => drop(self.tasks.remove(&no)),
+                CancellationType::Try => self.drop_task(context, no, true),
+                CancellationType::Abandon => self.drop_task(context, no, false),
             }
             self.timers.remove(&no);
         }
@@ -280,6 +285,8 @@ impl Owner {
     fn take_back_flight(&mut self, flight: Flight, error: Option<&Error>, plain: bool) {
         self.life = None;
         self.unapplied.clear();
+        self.claims.extend(flight.claims.into_iter().map(|(request, _)| request));
+        self.acks.extend(flight.acks);
         for incoming in flight.taken.into_iter().rev() {
             match error {
                 Some(error) if incoming.reply.is_some() => incoming.answer(Err(error.clone())),
@@ -300,6 +307,7 @@ impl Owner {
             incoming.answer(Err(error.clone()));
         }
         answer_all(flight.replies, &Err(error.clone()));
+        self.acks.extend(flight.acks);
         self.let_go(context, error);
     }
 

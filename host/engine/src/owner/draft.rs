@@ -10,11 +10,13 @@ use relive_core::{
     cursor::TurnOutput,
     event::{Attributes, EventBody, EventClass, HistoryEvent, TaskScheduled},
     options::CancellationType,
-    ports::{AppendItem, ExecutionRow, NewExecution, RowChange, TaskRow, TimerRow},
+    ports::{ActivityRunner, AppendItem, ExecutionRow, NewExecution, RowChange, TaskRow, TimerRow},
 };
 
 use crate::{
-    message::{Incoming, Reply},
+    dispatch::route,
+    message::{Ack, Incoming, Reply},
+    remote::ClaimRequest,
     waiters::Ended,
 };
 
@@ -48,6 +50,11 @@ pub(super) struct Draft {
     pub rode: usize,
     /// How the run ends with this item.
     pub ended: Option<Ended>,
+    /// Attempts that workers get with the item, and their rows.
+    pub claims: Vec<(ClaimRequest, TaskRow)>,
+    /// Who hears of the commit.
+    pub acks: Vec<Ack>,
+    runner: Arc<dyn ActivityRunner>,
     codec: CodecId,
     now: Timestamp,
     scratch: Vec<u8>,
@@ -55,7 +62,13 @@ pub(super) struct Draft {
 
 impl Draft {
     /// An empty item on top of `row`.
-    pub fn new(row: &ExecutionRow, epoch: u64, codec: CodecId, now: Timestamp) -> Self {
+    pub fn new(
+        row: &ExecutionRow,
+        epoch: u64,
+        codec: CodecId,
+        now: Timestamp,
+        runner: Arc<dyn ActivityRunner>,
+    ) -> Self {
         let change = RowChange {
             status: row.status,
             blocked: row.blocked,
@@ -72,6 +85,9 @@ impl Draft {
             replies: Vec::new(),
             rode: 0,
             ended: None,
+            claims: Vec::new(),
+            acks: Vec::new(),
+            runner,
             codec,
             now,
             scratch: Vec::new(),
@@ -82,7 +98,7 @@ impl Draft {
     pub fn successor(run: RunKey, new: &NewExecution, before: &Self, epoch: u64) -> Self {
         let mut row = ExecutionRow::new(run, new, epoch);
         row.last_timestamp = before.now.max(before.row.last_timestamp);
-        Self::new(&row, epoch, before.codec, before.now)
+        Self::new(&row, epoch, before.codec, before.now, before.runner.clone())
     }
 
     /// Whether nothing would change.
@@ -91,6 +107,7 @@ impl Draft {
             && self.item.put_tasks.is_empty()
             && self.row.applied_through == self.item.row.applied_through
             && self.replies.is_empty()
+            && self.claims.is_empty()
     }
 
     /// Numbers, times, encodes and chains an event, not before `not_before`.
@@ -146,7 +163,9 @@ impl Draft {
         let command_no = body.command_no.unwrap_or(0);
         match &body.attributes {
             Attributes::TaskScheduled(scheduled) => {
-                let row = TaskRow { run, command_no, event_id, attempt: 1, due_at: at, scheduled_at: at };
+                let namespace = &self.row.execution.namespace;
+                let queue = route(&*self.runner, namespace, &scheduled.name, body.task_queue.as_ref());
+                let row = TaskRow { queue, ..TaskRow::new(run, command_no, event_id, at) };
                 self.item.put_tasks.push(row.clone());
                 let launch = Launch { row, scheduled: scheduled.clone(), task_queue: body.task_queue.clone() };
                 self.effects.launches.insert(command_no, launch);

@@ -12,11 +12,13 @@ mod draft;
 mod ending;
 mod image;
 mod load;
+mod remote;
 mod tasks;
 mod turns;
 
 pub(crate) use image::{Laid, lay};
 pub(crate) use load::{decoded_history, read_history};
+pub(crate) use remote::{Beaten, Reported};
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,13 +30,14 @@ use relive_core::{
     event::{EventBody, HistoryEvent, TimerFired},
     guest::Guest,
     life::Life,
-    ports::{AppendItem, ExecutionRow, NewExecution, StoredImage, TaskRow},
+    ports::{AppendItem, ExecutionRow, NewExecution, StoredImage},
 };
 
 use crate::{
     cache::Held,
     context::Context,
-    message::{Control, Incoming, Message, Reply},
+    message::{Ack, Control, Incoming, Message, Reply},
+    remote::ClaimRequest,
 };
 
 use self::{commit::Flight, tasks::Task};
@@ -64,7 +67,13 @@ pub(crate) struct Owner {
     flight: Option<Flight>,
     /// Events and task rows that ride on the next commit.
     riding: Vec<EventBody>,
-    riding_tasks: BTreeMap<u64, TaskRow>,
+    riding_tasks: BTreeSet<u64>,
+    /// Attempts that workers want.
+    claims: Vec<ClaimRequest>,
+    /// Who hears of the next commit.
+    acks: Vec<Ack>,
+    /// What rides must not wait for another reason to commit.
+    urgent: bool,
     /// A memory image that rides on the next commit.
     riding_image: Option<StoredImage>,
     /// The last event that the newest image covers, or where it was last tried.
@@ -96,7 +105,10 @@ impl Owner {
             controls: VecDeque::new(),
             flight: None,
             riding: Vec::new(),
-            riding_tasks: BTreeMap::new(),
+            riding_tasks: BTreeSet::new(),
+            claims: Vec::new(),
+            acks: Vec::new(),
+            urgent: false,
             riding_image: None,
             image_at: 0,
             tasks: BTreeMap::new(),
@@ -134,7 +146,10 @@ impl Owner {
                 && self.queue.is_empty()
                 && self.controls.is_empty()
                 && self.riding.is_empty()
-                && self.tasks.is_empty()
+                && self.riding_tasks.is_empty()
+                && self.claims.is_empty()
+                && self.acks.is_empty()
+                && self.tasks.values().all(Task::is_parked)
                 && !self.paused)
     }
 
@@ -148,8 +163,13 @@ impl Owner {
             Message::Inbound(incoming) => self.queue.push_back(*incoming),
             Message::Timer { command_no, deadline } => self.timer_due(context, command_no, deadline),
             Message::Attempt { command_no, attempt, result } => {
-                self.attempt_ended(context, command_no, attempt, result)
+                self.attempt_ended(context, command_no, attempt, result, None)
             }
+            Message::Claim(request) => self.claims.push(request),
+            Message::Report(reported) => self.reported(context, *reported),
+            Message::Beat(beaten) => self.beaten(context, *beaten),
+            Message::WorkerLost { command_no, secret } => self.worker_lost(context, command_no, secret),
+            Message::Alarm { command_no } => self.look_at(context, command_no),
             Message::Control(control) => self.controls.push_back(control),
             Message::Appended(item, result) => self.appended(context, *item, result),
             Message::Wake => {}
@@ -204,14 +224,19 @@ impl Owner {
             let (Control::Terminate { reply, .. } | Control::Unblock { reply, .. }) = control;
             let _ = reply.send(Err(error.clone()));
         }
-        for (no, task) in std::mem::take(&mut self.tasks) {
-            context.attempts.forget(self.run, no);
-            task.abort();
+        // Who wants a claim of it hears nothing, and looks elsewhere.
+        self.claims.clear();
+        for ack in self.acks.drain(..) {
+            ack.answer(Err(error.clone()));
+        }
+        while let Some(no) = self.tasks.keys().next().copied() {
+            self.drop_task(context, no, true);
         }
         self.life = None;
         self.unapplied.clear();
         self.riding.clear();
         self.riding_tasks.clear();
+        self.urgent = false;
         self.riding_image = None;
         context.images.forget(self.run);
         self.gone = true;

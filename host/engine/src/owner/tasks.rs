@@ -8,6 +8,7 @@ use relive_core::{
         Attributes, EventBody, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled,
         TaskTimedOut, TimeoutType,
     },
+    options::ActivityOptions,
     ports::{ActivityTask, TaskRow},
     retry::Next,
 };
@@ -18,7 +19,7 @@ use crate::{
     attempts::Retrying,
     context::Context,
     dispatch::Attempt,
-    message::{AttemptError, Incoming},
+    message::{Ack, AttemptError, Incoming, Reply},
 };
 
 /// An activity that is not resolved.
@@ -29,7 +30,11 @@ pub(crate) struct Task {
     attempt: Option<Attempt>,
     last_failure: Option<Failure>,
     /// Its result waits in the queue.
-    resolved: bool,
+    pub(super) resolved: bool,
+    /// When its worker was last heard of.
+    pub(super) heard: Timestamp,
+    /// When its alarm rings.
+    pub(super) alarm: Option<Timestamp>,
 }
 
 impl Task {
@@ -40,12 +45,15 @@ impl Task {
             attempt: None,
             last_failure: None,
             resolved: false,
+            heard: Timestamp(0),
+            alarm: None,
         }
     }
 
     /// A task that a former host left.
     pub(super) fn known(row: TaskRow) -> Self {
-        Self { row, scheduled: None, attempt: None, last_failure: None, resolved: false }
+        let (heard, alarm) = (Timestamp(0), None);
+        Self { row, scheduled: None, attempt: None, last_failure: None, resolved: false, heard, alarm }
     }
 
     /// Asks the attempt to stop.
@@ -56,8 +64,14 @@ impl Task {
     }
 
     fn deadline(&self) -> Option<Timestamp> {
+        let (_, options) = self.asked()?;
+        Some(self.row.scheduled_at.plus(options.schedule_to_close?))
+    }
+
+    /// What was asked for, and the options in force: an operator's go before the guest's.
+    pub(super) fn asked(&self) -> Option<(&TaskScheduled, Arc<ActivityOptions>)> {
         let (scheduled, _) = self.scheduled.as_ref()?;
-        Some(self.row.scheduled_at.plus(scheduled.options.schedule_to_close?))
+        Some((scheduled, self.row.options.as_ref().unwrap_or(&scheduled.options).clone()))
     }
 }
 
@@ -67,42 +81,57 @@ impl Owner {
         let idle: Vec<u64> =
             self.tasks.iter().filter(|(_, t)| t.attempt.is_none() && !t.resolved).map(|(no, _)| *no).collect();
         for no in idle {
-            self.launch(context, no);
+            let Some(row) = self.tasks.get(&no).map(|task| &task.row) else { continue };
+            // What waits in its queue waits there whether its owner is in memory or not.
+            if row.queue.is_none() || !context.remote.queues.holds(self.run, no, row.attempt) {
+                self.launch(context, no);
+                self.note_claim(context, no);
+            }
         }
+    }
+
+    /// Makes sure that it is known what a task was asked for. False: the store cannot say now.
+    pub(super) fn recall_if_needed(&mut self, context: &Arc<Context>, no: u64) -> bool {
+        if self.tasks.get(&no).is_some_and(|task| task.scheduled.is_some()) {
+            return true;
+        }
+        let recalled = self.recall(context, no);
+        if let Err(error) = &recalled {
+            tracing::error!(run = self.run.0, step = no, %error, "failed to read what an activity was asked for");
+        }
+        recalled.is_ok()
     }
 
     /// Starts the attempt that is due, at once or when it is.
     pub(super) fn launch(&mut self, context: &Arc<Context>, no: u64) {
-        let Some(task) = self.tasks.get(&no) else {
-            return;
-        };
-        if task.scheduled.is_none()
-            && let Err(error) = self.recall(context, no)
-        {
-            tracing::error!(run = self.run.0, step = no, %error, "failed to read what an activity was asked for");
+        if !self.tasks.contains_key(&no) || !self.recall_if_needed(context, no) {
             return;
         }
         let (Some(task), Some(row)) = (self.tasks.get_mut(&no), &self.row) else {
             return;
         };
-        let Some((scheduled, queue)) = &task.scheduled else {
+        if task.row.queue.is_some() || task.row.paused {
+            return self.place(context, no);
+        }
+        let Some((scheduled, options)) = task.asked() else {
             return;
         };
-        let policy = scheduled.options.policy();
+        let policy = options.policy();
         if policy.maximum_attempts != 0 && task.row.attempt > policy.maximum_attempts {
             let failure =
                 Failure::new(FailureKind::Infrastructure, "attempt-lost", "the host ended during the last attempt")
                     .permanent();
             let attempt = task.row.attempt - 1;
-            return self.resolve(no, TaskFailed { attempt, failure });
+            return self.resolve(no, TaskFailed { attempt, failure }, None);
         }
         let now = context.clock.now();
         let left = task.deadline().map(|deadline| deadline.since(now));
         if left == Some(0) {
             let (attempt, last_failure) = (task.row.attempt, task.last_failure.take());
-            return self.resolve(no, TaskTimedOut { attempt, timeout: TimeoutType::ScheduleToClose, last_failure });
+            let timed_out = TaskTimedOut { attempt, timeout: TimeoutType::ScheduleToClose, last_failure };
+            return self.resolve(no, timed_out, None);
         }
-        let attempt_nanos = scheduled.options.attempt_nanos();
+        let attempt_nanos = options.attempt_nanos();
         let timeout = match left {
             Some(left) if left < attempt_nanos => (Duration::from_nanos(left), TimeoutType::ScheduleToClose),
             _ => (Duration::from_nanos(attempt_nanos), TimeoutType::StartToClose),
@@ -113,8 +142,9 @@ impl Owner {
             name: scheduled.name.clone(),
             input: scheduled.input.clone(),
             attempt: task.row.attempt,
-            task_queue: queue.clone(),
+            task_queue: task.scheduled.as_ref().and_then(|(_, queue)| queue.clone()),
             correlation_id: row.correlation_id.clone(),
+            timeout: Some(timeout.0),
         };
         let delay = Duration::from_nanos(task.row.due_at.since(now));
         task.attempt = Some(context.dispatcher.launch(self.run, request, delay, timeout));
@@ -136,31 +166,38 @@ impl Owner {
         Ok(())
     }
 
-    /// An attempt ended: its result, another attempt, or the end.
+    /// An attempt ended: its result, another attempt, or the end. `reply` hears of it once that is durable.
     pub(super) fn attempt_ended(
         &mut self,
         context: &Arc<Context>,
         no: u64,
         attempt: u32,
         result: Result<Json, AttemptError>,
+        reply: Option<Reply>,
     ) {
+        if self.tasks.get(&no).is_none_or(|task| task.row.attempt != attempt || task.resolved) {
+            return;
+        }
+        self.forget_remote(context, no);
         let Some(task) = self.tasks.get_mut(&no) else {
             return;
         };
-        if task.row.attempt != attempt || task.resolved {
-            return;
-        }
         task.attempt = None;
         abort::point("completion-before-commit");
+        let canceled = || Failure::new(FailureKind::Canceled, "canceled", "the activity was canceled").permanent();
         let (failure, timeout) = match result {
-            Ok(result) => return self.resolve(no, TaskCompleted { attempt, result }),
-            Err(AttemptError::Canceled) => {
-                let failure = Failure::new(FailureKind::Canceled, "canceled", "the activity was canceled").permanent();
-                return self.resolve(no, TaskCanceled { attempt, failure });
+            Ok(result) => return self.resolve(no, TaskCompleted { attempt, result }, reply),
+            // What is asked to stop is not tried again, however it ended.
+            Err(_) if task.row.cancel_requested => {
+                return self.resolve(no, TaskCanceled { attempt, failure: canceled() }, reply);
             }
-            Err(AttemptError::TimedOut(TimeoutType::ScheduleToClose)) => {
+            Err(AttemptError::Canceled) => {
+                return self.resolve(no, TaskCanceled { attempt, failure: canceled() }, reply);
+            }
+            // Time that ran out for the activity, or for its finding a worker, is not given again.
+            Err(AttemptError::TimedOut(timeout @ (TimeoutType::ScheduleToClose | TimeoutType::ScheduleToStart))) => {
                 let last_failure = task.last_failure.take();
-                return self.resolve(no, TaskTimedOut { attempt, timeout: TimeoutType::ScheduleToClose, last_failure });
+                return self.resolve(no, TaskTimedOut { attempt, timeout, last_failure }, reply);
             }
             Err(AttemptError::TimedOut(timeout)) => (
                 Failure::new(FailureKind::Timeout, timeout.code(), "the attempt gave no result in time"),
@@ -168,37 +205,41 @@ impl Owner {
             ),
             Err(AttemptError::Failed(failure)) => (failure, None),
         };
-        let Some((scheduled, _)) = &task.scheduled else {
+        let Some((_, options)) = task.asked() else {
             return;
         };
         let draw = (u64::from_le_bytes(crate::ids::seed()[..8].try_into().unwrap_or_default()) >> 11) as f64
             / (1u64 << 53) as f64;
-        match scheduled.options.policy().next(attempt, &failure, context.clock.now(), task.deadline(), draw) {
-            Next::Retry { at } => self.retry(context, no, failure, at),
+        match options.policy().next(attempt, &failure, context.clock.now(), task.deadline(), draw) {
+            Next::Retry { at } => {
+                self.acks.extend(reply.map(Ack::Report));
+                self.retry(context, no, failure, at);
+            }
             Next::Final => match timeout {
-                Some(timeout) => self.resolve(no, TaskTimedOut { attempt, timeout, last_failure: None }),
-                None => self.resolve(no, TaskFailed { attempt, failure }),
+                Some(timeout) => self.resolve(no, TaskTimedOut { attempt, timeout, last_failure: None }, reply),
+                None => self.resolve(no, TaskFailed { attempt, failure }, reply),
             },
             Next::DeadlineExceeded => {
-                self.resolve(
-                    no,
-                    TaskTimedOut { attempt, timeout: TimeoutType::ScheduleToClose, last_failure: Some(failure) },
-                );
+                let timeout = TimeoutType::ScheduleToClose;
+                self.resolve(no, TaskTimedOut { attempt, timeout, last_failure: Some(failure) }, reply);
             }
         }
     }
 
     /// Another attempt follows; its event and row ride on the next commit.
     fn retry(&mut self, context: &Arc<Context>, no: u64, failure: Failure, at: Timestamp) {
-        let Some(task) = self.tasks.get_mut(&no) else {
+        let (Some(task), Some(row)) = (self.tasks.get_mut(&no), &self.row) else {
             return;
         };
         let event = TaskRetryScheduled { attempt: task.row.attempt, failure: failure.clone(), next_at: at };
         task.row.attempt += 1;
         task.row.due_at = at;
         task.last_failure = Some(failure.clone());
+        if let Some((scheduled, queue)) = &task.scheduled {
+            task.row.queue = context.dispatcher.route(&row.execution.namespace, &scheduled.name, queue.as_ref());
+        }
         let attempt = task.row.attempt;
-        self.riding_tasks.insert(no, task.row.clone());
+        self.riding_tasks.insert(no);
         tracing::info!(run = self.run.0, step = no, attempt, %failure, "attempt failed; another follows");
         context.attempts.failed(self.run, no, Retrying { attempt, last_failure: failure });
         self.riding.push(EventBody { is_retry: true, ..EventBody::new(Some(no), event) });
@@ -210,18 +251,38 @@ impl Owner {
         let Some(task) = self.tasks.get_mut(&no) else {
             return;
         };
+        if task.row.claim.is_some() {
+            // Its worker learns of it with the next heartbeat, and has until its deadlines to answer.
+            task.row.cancel_requested = true;
+            self.riding_tasks.insert(no);
+            self.urgent = true;
+            return;
+        }
         if let Some(attempt) = task.attempt.take() {
             attempt.stop();
         }
         let attempt = task.row.attempt;
-        self.attempt_ended(context, no, attempt, Err(AttemptError::Canceled));
+        self.attempt_ended(context, no, attempt, Err(AttemptError::Canceled), None);
     }
 
-    fn resolve(&mut self, no: u64, outcome: impl Into<Attributes>) {
+    fn resolve(&mut self, no: u64, outcome: impl Into<Attributes>, reply: Option<Reply>) {
         if let Some(task) = self.tasks.get_mut(&no) {
             task.resolved = true;
             self.riding_tasks.remove(&no);
-            self.queue.push_back(Incoming::new(EventBody::new(Some(no), outcome)));
+            let body = EventBody::new(Some(no), outcome);
+            self.queue.push_back(Incoming { reply, ..Incoming::new(body) });
+        }
+    }
+
+    /// The activity is over, as far as this execution is concerned.
+    pub(super) fn drop_task(&mut self, context: &Arc<Context>, no: u64, stop: bool) {
+        context.attempts.forget(self.run, no);
+        self.forget_remote(context, no);
+        self.riding_tasks.remove(&no);
+        if let Some(task) = self.tasks.remove(&no)
+            && stop
+        {
+            task.abort();
         }
     }
 }

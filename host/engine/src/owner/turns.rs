@@ -56,10 +56,11 @@ impl Owner {
             }
             let row = self.row.clone().or_else(|| self.new_row(context));
             let Some(row) = row else { return };
-            let mut draft = Draft::new(&row, context.epoch, context.config.codec, context.clock.now());
+            let runner = context.dispatcher.runner();
+            let mut draft = Draft::new(&row, context.epoch, context.config.codec, context.clock.now(), runner);
             draft.item.create = self.create.clone();
             match self.fill(context, thread, &mut draft) {
-                Ok(()) if draft.is_empty() => return,
+                Ok(()) if draft.is_empty() => return draft.acks.into_iter().for_each(|ack| ack.answer(Ok(()))),
                 Ok(()) => self.send_off(context, draft),
                 Err(abandon) => self.abandon(context, draft, abandon),
             }
@@ -69,7 +70,13 @@ impl Owner {
     fn has_work(&self) -> bool {
         let wakes =
             self.row.as_ref().is_some_and(|r| r.status == Status::Running && r.last_inbound_id > r.applied_through);
-        !self.queue.is_empty() || !self.controls.is_empty() || wakes || (self.flush && !self.riding.is_empty())
+        let rides = !self.riding.is_empty() || !self.riding_tasks.is_empty();
+        !self.queue.is_empty()
+            || !self.controls.is_empty()
+            || !self.claims.is_empty()
+            || !self.acks.is_empty()
+            || wakes
+            || (rides && (self.flush || self.urgent))
     }
 
     /// The row is not in memory, so nobody knows.
@@ -99,8 +106,12 @@ impl Owner {
         for body in &self.riding {
             draft.push(body.clone(), Timestamp(0))?;
         }
-        draft.item.put_tasks.extend(self.riding_tasks.values().cloned());
+        let rows = self.riding_tasks.iter().filter_map(|no| self.tasks.get(no));
+        draft.item.put_tasks.extend(rows.map(|task| task.row.clone()));
         draft.rode = self.riding.len();
+        self.urgent = false;
+        self.take_claims(context, draft)?;
+        draft.acks.append(&mut self.acks);
         draft.item.image = self.riding_image.clone();
         if self.take_controls(draft)? {
             return Ok(());
@@ -277,8 +288,8 @@ impl Owner {
 
     pub(super) fn send_off(&mut self, context: &Arc<Context>, mut draft: Draft) {
         draft.seal();
-        let Draft { item, row, effects, taken, replies, rode, ended, .. } = draft;
-        self.submit(context, item, Flight { row, effects, taken, replies, rode, ended });
+        let Draft { item, row, effects, taken, replies, rode, ended, claims, acks, .. } = draft;
+        self.submit(context, item, Flight { row, effects, taken, replies, rode, ended, claims, acks });
     }
 
     /// The draft cannot be as it is: takes back what it took, and goes on without the guest.
@@ -311,6 +322,8 @@ impl Owner {
                 for incoming in draft.taken.drain(..) {
                     incoming.answer(Err(error.clone()));
                 }
+                self.claims.extend(draft.claims.into_iter().map(|(request, _)| request));
+                draft.acks.into_iter().for_each(|ack| ack.answer(Err(error.clone())));
                 super::answer_all(draft.replies, &Err(error));
             }
         }
@@ -321,6 +334,8 @@ impl Owner {
         for incoming in draft.taken.into_iter().rev() {
             self.queue.push_front(incoming);
         }
+        self.claims.extend(draft.claims.into_iter().map(|(request, _)| request));
+        self.acks.extend(draft.acks);
         // Operators' replies wait for the next commit: their events are lost with this draft, so ask again.
         let error = self.error(ErrorKind::Concurrency, "try-again", "the execution changed meanwhile; try again");
         super::answer_all(draft.replies, &Err(error));

@@ -2,7 +2,7 @@
 
 use relive_core::{
     Digest, Namespace, Timestamp,
-    ports::{ActivityRow, ComponentMeta, StoreErrorKind, VersionRow},
+    ports::{ActivityRow, ComponentMeta, Implementation, StoreErrorKind, VersionRow},
 };
 
 use super::{Store, support::json};
@@ -71,8 +71,7 @@ pub fn activities_by_name(store: &dyn Store) {
     let ns = Namespace::default();
     let row = |name: &str, code: &str| ActivityRow {
         name: name.into(),
-        digest: Digest::of(code.as_bytes()),
-        grants: json("{\"dirs\":[]}"),
+        implementation: Implementation::Wasm { digest: Digest::of(code.as_bytes()), grants: json("{\"dirs\":[]}") },
         deployed_at: Timestamp(3),
     };
     store.put_activity(&ns, &row("b", "1")).unwrap();
@@ -82,4 +81,22 @@ pub fn activities_by_name(store: &dyn Store) {
     assert_eq!(store.activities(&ns), Ok(vec![row("a", "1"), row("b", "2")]));
     assert_eq!(store.activity(&ns, "c"), Ok(None));
     assert_eq!(store.activities(&Namespace::new("other").unwrap()), Ok(Vec::new()));
+}
+
+pub fn activities_change_their_kind(store: &dyn Store) {
+    let ns = Namespace::default();
+    let row = |implementation, at| ActivityRow { name: "pay".into(), implementation, deployed_at: Timestamp(at) };
+    // Configurations are kept as they came, to the byte.
+    let http = row(Implementation::Http { config: json("{\"url\": \"https://a.example/\",\"n\":1.0}") }, 1);
+    let wasm = row(Implementation::Wasm { digest: Digest::of(b"1"), grants: json("{}") }, 2);
+    let other = row(Implementation::Http { config: json("{\"url\":\"https://b.example/\"}") }, 3);
+    for now in [&http, &wasm, &other, &other] {
+        store.put_activity(&ns, now).unwrap();
+        assert_eq!(store.activity(&ns, "pay"), Ok(Some(now.clone())));
+        assert_eq!(store.activities(&ns), Ok(vec![now.clone()]));
+    }
+    let elsewhere = Namespace::new("other").unwrap();
+    store.put_activity(&elsewhere, &wasm).unwrap();
+    assert_eq!(store.activity(&ns, "pay"), Ok(Some(other)));
+    assert_eq!(store.activity(&elsewhere, "pay"), Ok(Some(wasm)));
 }

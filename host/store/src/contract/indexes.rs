@@ -1,10 +1,13 @@
 //! What recovery, timers, queries and lists stand on.
 
+use std::sync::Arc;
+
 use relive_core::{
     Json, RunKey, Timestamp,
     cursor::{LogLevel, LogLine},
     event::{BlockReason, EventBody, ExecutionBlocked, ExecutionUnblocked},
-    ports::{ListFilter, Status, TimerRow},
+    options::ActivityOptions,
+    ports::{Claim, ListFilter, Status, TaskRow, TimerRow},
 };
 
 use super::{Store, support::*};
@@ -83,7 +86,7 @@ pub fn tasks_come_and_go(store: &dyn Store) {
     assert_eq!(page.iter().map(|t| (t.run, t.command_no)).collect::<Vec<_>>(), [(a.run, 40), (b.run, 1)]);
     // Another attempt, then the end of it.
     let mut retry = a.item(Some(1), []);
-    retry.put_tasks = vec![relive_core::ports::TaskRow { attempt: 2, due_at: Timestamp(99), ..a.task(7, 8) }];
+    retry.put_tasks = vec![TaskRow { attempt: 2, due_at: Timestamp(99), ..a.task(7, 8) }];
     a.append(store, &retry).unwrap();
     let held = store.open_work(a.run).unwrap().0.into_iter().find(|t| t.command_no == 7).unwrap();
     assert_eq!((held.attempt, held.due_at, held.event_id), (2, Timestamp(99), 8));
@@ -118,11 +121,41 @@ pub fn the_end_clears_work(store: &dyn Store) {
     check_run(store, script.run);
 }
 
+pub fn claims_are_kept(store: &dyn Store) {
+    let mut a = Script::started(store, "a");
+    let mut item = a.item(Some(1), [scheduled(1, "1"), scheduled(2, "1")]);
+    let queued = TaskRow { queue: Some("mail".into()), ..a.task(1, 2) };
+    item.put_tasks = vec![queued.clone(), a.task(2, 3)];
+    a.append(store, &item).unwrap();
+    // A crash is of no concern to what workers take: they may be at it still.
+    store.count_crash(&[], Timestamp(u64::MAX / 4)).unwrap();
+    let run = a.run;
+    let held = |store: &dyn Store| store.open_work(run).unwrap().0;
+    assert_eq!(held(store).iter().map(|t| t.attempt).collect::<Vec<_>>(), [1, 2]);
+    let claim = Claim { secret: u64::MAX, worker: Some("w-1".into()), at: Timestamp(77) };
+    let claimed = TaskRow {
+        claim: Some(claim.clone()),
+        details: Some(Json::parse(r#"{"done": 7.50}"#).unwrap()),
+        cancel_requested: true,
+        options: Some(Arc::new(ActivityOptions { start_to_close: Some(9), ..ActivityOptions::default() })),
+        ..queued
+    };
+    let orphaned =
+        TaskRow { attempt: 2, paused: true, claim: Some(Claim { worker: None, ..claim }), ..claimed.clone() };
+    for row in [claimed, orphaned] {
+        let mut item = a.item(Some(1), []);
+        item.put_tasks = vec![row.clone()];
+        a.append(store, &item).unwrap();
+        assert_eq!(held(store)[0], row);
+        assert_eq!(store.open_tasks(None, 1).unwrap(), [row]);
+    }
+    check_run(store, a.run);
+}
+
 pub fn crashes_are_counted(store: &dyn Store) {
     let (mut a, b) = (Script::started(store, "a"), Script::started(store, "b"));
     let mut item = a.item(Some(1), [scheduled(1, "1"), scheduled(2, "1")]);
-    item.put_tasks =
-        vec![a.task(1, 2), relive_core::ports::TaskRow { due_at: Timestamp(u64::MAX / 4), ..a.task(2, 3) }];
+    item.put_tasks = vec![a.task(1, 2), TaskRow { due_at: Timestamp(u64::MAX / 4), ..a.task(2, 3) }];
     a.append(store, &item).unwrap();
     store.count_crash(&[a.run, RunKey(12_345)], a.time).unwrap();
     store.count_crash(&[a.run], Timestamp(0)).unwrap();

@@ -161,7 +161,7 @@ impl Script {
     /// A task of the run, scheduled by event `event_id`.
     #[must_use]
     pub fn task(&self, command_no: u64, event_id: u64) -> TaskRow {
-        TaskRow { run: self.run, command_no, event_id, attempt: 1, due_at: self.time, scheduled_at: self.time }
+        TaskRow::new(self.run, command_no, event_id, self.time)
     }
 
     /// A timer of the run.

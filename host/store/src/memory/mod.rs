@@ -168,7 +168,9 @@ impl HistoryStore for MemoryStore {
 
     fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        for task in state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(|t| t.due_at <= now) {
+        for task in
+            state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(|t| t.due_at <= now && t.queue.is_none())
+        {
             task.attempt = task.attempt.saturating_add(1);
         }
         for key in running.iter().collect::<BTreeSet<_>>() {

@@ -240,8 +240,11 @@ static EVENTS: LazyLock<Bulk> = LazyLock::new(|| {
 });
 static PUT_TASKS: LazyLock<Bulk> = LazyLock::new(|| {
     let tail = "ON CONFLICT DO UPDATE SET event_id = excluded.event_id, attempt = excluded.attempt, due_at = excluded.due_at, \
-                scheduled_at = excluded.scheduled_at";
-    Bulk::new("INSERT INTO tasks (key, event_id, attempt, due_at, scheduled_at) VALUES", "(?,?,?,?,?)", tail)
+                scheduled_at = excluded.scheduled_at, queue = excluded.queue, claim_secret = excluded.claim_secret, \
+                claim_worker = excluded.claim_worker, claimed_at = excluded.claimed_at, flags = excluded.flags, \
+                details = excluded.details, options = excluded.options";
+    let head = format!("INSERT INTO tasks ({}) VALUES", rows::TASK);
+    Bulk::new(&head, "(?,?,?,?,?,?,?,?,?,?,?,?)", tail)
 });
 static PUT_TIMERS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
@@ -307,13 +310,7 @@ impl<'a> Gathered<'a> {
         let put: Vec<(i64, &TaskRow)> = self.tasks.iter().filter_map(|(key, task)| task.map(|t| (*key, t))).collect();
         let removed: Vec<i64> = self.tasks.iter().filter(|(_, task)| task.is_none()).map(|(key, _)| *key).collect();
         REMOVE_TASKS.run(conn, &removed, |s, at, key| s.raw_bind_parameter(at, key))?;
-        PUT_TASKS.run(conn, &put, |s, at, (key, task)| {
-            s.raw_bind_parameter(at, key)?;
-            s.raw_bind_parameter(at + 1, task.event_id.cast_signed())?;
-            s.raw_bind_parameter(at + 2, task.attempt)?;
-            s.raw_bind_parameter(at + 3, time(task.due_at))?;
-            s.raw_bind_parameter(at + 4, time(task.scheduled_at))
-        })
+        PUT_TASKS.run(conn, &put, |s, at, (key, task)| rows::bind_task(s, at, *key, task))
     }
 
     fn flush_timers(&self, conn: &Connection) -> Result<()> {
@@ -331,8 +328,10 @@ impl<'a> Gathered<'a> {
 
 /// See the port: one statement for the tasks, one a run for the crashes.
 pub(super) fn count_crash(conn: &Connection, running: &[RunKey], now: Timestamp) -> Result<()> {
-    conn.prepare_cached("UPDATE tasks SET attempt = min(attempt + 1, 4294967295) WHERE due_at <= ?1")?
-        .execute([time(now)])?;
+    conn.prepare_cached(
+        "UPDATE tasks SET attempt = min(attempt + 1, 4294967295) WHERE due_at <= ?1 AND queue IS NULL",
+    )?
+    .execute([time(now)])?;
     let open = status_code(Status::Blocked);
     for run in running.iter().collect::<std::collections::BTreeSet<_>>() {
         let sql = "UPDATE executions SET crashes = crashes + 1 WHERE key = ?1 AND status <= ?2";

@@ -2,17 +2,18 @@
 
 use relive_core::{
     Digest, Namespace,
-    ports::{ActivityRow, Catalog, ComponentMeta, StoreError, StoreErrorKind, VersionRow},
+    ports::{ActivityRow, Catalog, ComponentMeta, Implementation, StoreError, StoreErrorKind, VersionRow},
 };
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::{
     SqliteStore,
+    error::unreadable,
     rows::{self, time},
 };
 
 const VERSION: &str = "workflow, version, digest, export, input_schema, output_schema, active, deployed_at";
-const ACTIVITY: &str = "name, digest, grants, deployed_at";
+const ACTIVITY: &str = "name, kind, digest, config, deployed_at";
 
 fn version(row: &Row<'_>) -> Result<VersionRow> {
     let schema = |column| {
@@ -33,12 +34,13 @@ fn version(row: &Row<'_>) -> Result<VersionRow> {
 }
 
 fn activity(row: &Row<'_>) -> Result<ActivityRow> {
-    Ok(ActivityRow {
-        name: rows::text(row, 0)?.into(),
-        digest: rows::digest(row, 1)?,
-        grants: rows::json(row, 2)?,
-        deployed_at: rows::timestamp(row, 3)?,
-    })
+    let config = rows::json(row, 3)?;
+    let implementation = match rows::text(row, 1)? {
+        "wasm" => Implementation::Wasm { digest: rows::digest(row, 2)?, grants: config },
+        "http" => Implementation::Http { config },
+        kind => return Err(unreadable(format!("the activity kind {kind:?}"))),
+    };
+    Ok(ActivityRow { name: rows::text(row, 0)?.into(), implementation, deployed_at: rows::timestamp(row, 4)? })
 }
 
 /// Makes the version of this code the only active one, adding it if it is new.
@@ -140,17 +142,17 @@ impl Catalog for SqliteStore {
 
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> std::result::Result<(), StoreError> {
         let sql = format!(
-            "INSERT INTO activities (namespace, {ACTIVITY}) VALUES (?1, ?2, ?3, ?4, ?5) \
-             ON CONFLICT DO UPDATE SET digest = excluded.digest, grants = excluded.grants, deployed_at = excluded.deployed_at"
+            "INSERT INTO activities (namespace, {ACTIVITY}) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+             ON CONFLICT DO UPDATE SET kind = excluded.kind, digest = excluded.digest, config = excluded.config, \
+             deployed_at = excluded.deployed_at"
         );
+        let (digest, config) = match &row.implementation {
+            Implementation::Wasm { digest, grants } => (Some(digest.0.as_slice()), grants),
+            Implementation::Http { config } => (None, config),
+        };
+        let kind = row.implementation.kind();
         self.writer.write(|conn| {
-            let row = params![
-                namespace.as_str(),
-                &*row.name,
-                row.digest.0.as_slice(),
-                row.grants.as_str(),
-                time(row.deployed_at)
-            ];
+            let row = params![namespace.as_str(), &*row.name, kind, digest, config.as_str(), time(row.deployed_at)];
             conn.prepare_cached(&sql)?.execute(row).map(|_| ())
         })
     }

@@ -1,14 +1,16 @@
 //! How domain values stand in columns. Reading checks: a value that is not what the schema says is corruption.
 
+use std::sync::Arc;
+
 use relive_core::{
     Digest, Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::{LogLevel, LogLine},
     event::BlockReason,
     ids::ExecutionKey,
-    ports::{ExecutionRow, Status, TaskRow, TimerRow},
+    ports::{Claim, ExecutionRow, Status, TaskRow, TimerRow},
 };
-use rusqlite::{Row, types::Type};
+use rusqlite::{Row, Statement, types::Type};
 use uuid::Uuid;
 
 use super::error::unreadable;
@@ -148,18 +150,51 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
 }
 
 /// Columns of a task, in the order that [`task`] reads them.
-pub(super) const TASK: &str = "key, event_id, attempt, due_at, scheduled_at";
+pub(super) const TASK: &str = "key, event_id, attempt, due_at, scheduled_at, queue, claim_secret, claim_worker, claimed_at, \
+                               flags, details, options";
+/// Bits of a task's `flags`.
+pub(super) const CANCEL_REQUESTED: i64 = 1;
+pub(super) const PAUSED: i64 = 2;
 
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     let (run, command_no) = split_key(row.get(0)?);
-    Ok(TaskRow {
-        run,
-        command_no,
-        event_id: number(row, 1)?,
-        attempt: small(row, 2)?,
-        due_at: timestamp(row, 3)?,
-        scheduled_at: timestamp(row, 4)?,
-    })
+    let mut task = TaskRow::new(run, command_no, number(row, 1)?, timestamp(row, 4)?);
+    task.attempt = small(row, 2)?;
+    task.due_at = timestamp(row, 3)?;
+    // Most tasks are the host's own, and have none of the rest.
+    task.queue = row.get::<_, Option<String>>(5)?.map(Arc::from);
+    if let Some(secret) = row.get::<_, Option<i64>>(6)? {
+        let worker = row.get::<_, Option<String>>(7)?.map(Arc::from);
+        task.claim = Some(Claim { secret: secret.cast_unsigned(), worker, at: timestamp(row, 8)? });
+    }
+    let flags: i64 = row.get(9)?;
+    task.cancel_requested = flags & CANCEL_REQUESTED != 0;
+    task.paused = flags & PAUSED != 0;
+    let json = |e: relive_core::json::JsonError| unreadable(format!("a task's details: {e}"));
+    task.details = row.get::<_, Option<String>>(10)?.map(|t| Json::parse(&t)).transpose().map_err(json)?;
+    let form = |e: serde_json::Error| unreadable(format!("a task's options: {e}"));
+    task.options =
+        row.get::<_, Option<String>>(11)?.map(|t| serde_json::from_str(&t)).transpose().map_err(form)?.map(Arc::new);
+    Ok(task)
+}
+
+/// Binds a task's columns, from parameter `at` on.
+pub(super) fn bind_task(s: &mut Statement<'_>, at: usize, key: i64, task: &TaskRow) -> rusqlite::Result<()> {
+    let claim = task.claim.as_ref();
+    let flags = if task.cancel_requested { CANCEL_REQUESTED } else { 0 } | if task.paused { PAUSED } else { 0 };
+    let options = task.options.as_deref().map(serde_json::to_string).transpose();
+    s.raw_bind_parameter(at, key)?;
+    s.raw_bind_parameter(at + 1, task.event_id.cast_signed())?;
+    s.raw_bind_parameter(at + 2, task.attempt)?;
+    s.raw_bind_parameter(at + 3, time(task.due_at))?;
+    s.raw_bind_parameter(at + 4, time(task.scheduled_at))?;
+    s.raw_bind_parameter(at + 5, task.queue.as_deref())?;
+    s.raw_bind_parameter(at + 6, claim.map(|c| c.secret.cast_signed()))?;
+    s.raw_bind_parameter(at + 7, claim.and_then(|c| c.worker.as_deref()))?;
+    s.raw_bind_parameter(at + 8, claim.map(|c| time(c.at)))?;
+    s.raw_bind_parameter(at + 9, flags)?;
+    s.raw_bind_parameter(at + 10, task.details.as_ref().map(Json::as_str))?;
+    s.raw_bind_parameter(at + 11, options.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?)
 }
 
 /// Reads `key, deadline`.

@@ -9,6 +9,8 @@ use crate::check::MAX_RUN_KEY;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../../../migrations/sqlite/0002_images.sql"),
+    include_str!("../../../../migrations/sqlite/0003_workers.sql"),
+    include_str!("../../../../migrations/sqlite/0004_activity_kinds.sql"),
     include_str!("../../../../migrations/sqlite/0005_list_index.sql"),
 ];
 /// "RLIV" in the file's header: the database is ours.

@@ -1,0 +1,134 @@
+//! `POST /task-queues/{queue}/poll`: tasks for a worker, at once or when one is ready. `GET /task-queues` and
+//! `GET /task-queues/{queue}`: what waits, who has what, who asks.
+
+use std::time::Duration;
+
+use axum::{Json, extract::State};
+use relive_engine::{Engine, PollRequest, QueueView};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::tasks::TaskView;
+use crate::{
+    extract::{JsonBody, NamespacePath, Param, Query, parse},
+    page::{self, List, Paging},
+    problem::Problem,
+};
+
+/// Below what proxies cut off.
+const DEFAULT_WAIT_MS: u64 = 30_000;
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PollBody {
+    worker_id: String,
+    /// 1 to 100.
+    #[serde(default = "one")]
+    max_tasks: usize,
+    /// How long to wait if nothing is ready: 30 s if absent, at most a minute.
+    #[serde(default = "default_wait")]
+    wait_ms: u64,
+    /// Take these activities alone.
+    activities: Option<Vec<String>>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_wait() -> u64 {
+    DEFAULT_WAIT_MS
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Polled {
+    /// Each is the worker's now; none if nothing became ready in time.
+    tasks: Vec<TaskView>,
+}
+
+/// Takes tasks, at once or when one is ready
+#[utoipa::path(
+    post,
+    path = "/task-queues/{queue}/poll",
+    tag = "workers",
+    operation_id = "poll",
+    request_body(content = PollBody),
+    responses((status = 200, description = "The worker's tasks; none if nothing became ready in time", body = Polled)),
+    extensions(("x-problems" = json!(["unknown-worker", "invalid-argument", "shutting-down"])))
+)]
+pub async fn poll(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Param(task_queue): Param,
+    JsonBody(bytes): JsonBody,
+) -> Result<Json<Polled>, Problem> {
+    let body: PollBody = parse(&bytes)?;
+    let request = PollRequest {
+        namespace,
+        task_queue,
+        worker: body.worker_id,
+        activities: body.activities,
+        max_tasks: body.max_tasks,
+        wait: Duration::from_millis(body.wait_ms),
+    };
+    let tasks = engine.poll(request).await?;
+    Ok(Json(Polled { tasks: tasks.into_iter().map(TaskView::from).collect() }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Queues a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(max_length = 2048)]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Queues {
+    task_queues: Vec<QueueView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// Task queues, by name
+#[utoipa::path(
+    get,
+    path = "/task-queues",
+    tag = "workers",
+    operation_id = "list-task-queues",
+    params(ListQuery),
+    responses((status = 200, description = "The queues", body = Queues)),
+    extensions(("x-problems" = json!(["invalid-cursor"])))
+)]
+pub async fn list(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Queues>, Problem> {
+    let mut all = engine.task_queues(&namespace);
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let paging = Paging::new(query.limit, query.cursor);
+    let (task_queues, next_cursor) = page::cut(all, &paging, List::TaskQueues, |queue| queue.name.clone())?;
+    Ok(Json(Queues { task_queues, next_cursor }))
+}
+
+/// One task queue: what waits, who has what, who asks
+#[utoipa::path(
+    get,
+    path = "/task-queues/{queue}",
+    tag = "workers",
+    operation_id = "task-queue",
+    responses((status = 200, description = "The queue", body = QueueView)),
+)]
+pub async fn describe(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Param(queue): Param,
+) -> Result<Json<QueueView>, Problem> {
+    Ok(Json(engine.task_queue(&namespace, &queue)?))
+}
