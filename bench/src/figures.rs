@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use crate::{
     Figures, crowds,
     host::{Host, guest},
-    raw, turns, wake,
+    raw, turns, wake, workers,
 };
 
 type Measure = fn(&Path) -> anyhow::Result<Figures>;
@@ -22,6 +22,9 @@ pub const ALL: &[(&str, Measure)] = &[
     ("steps", steps),
     ("crowded", crowded),
     ("wasm-activity", wasm_activity),
+    ("workers", workers::measure),
+    ("http-activity", workers::http),
+    ("pollers", workers::pollers),
     ("sequential", sequential),
     ("replay", replay),
     ("suspended", suspended),
@@ -36,12 +39,12 @@ pub const ALL: &[(&str, Measure)] = &[
     ("start", start),
 ];
 
-const RUNS: usize = 5;
-const STEPS: u64 = 10;
-const CONCURRENT: usize = 50;
-const EXECUTIONS: u64 = 2_000;
+pub const RUNS: usize = 5;
+pub const STEPS: u64 = 10;
+pub const CONCURRENT: usize = 50;
+pub const EXECUTIONS: u64 = 2_000;
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
@@ -90,7 +93,7 @@ fn wasm_activity(data: &Path) -> anyhow::Result<Figures> {
     Ok(Figures::from([("sqlite_wasm_activity_steps_per_s", rate)]))
 }
 
-fn burst(host: &Host, concurrent: usize, executions: u64, activity: &str) -> anyhow::Result<Duration> {
+pub fn burst(host: &Host, concurrent: usize, executions: u64, activity: &str) -> anyhow::Result<Duration> {
     let next = AtomicU64::new(0);
     let mut connections = (0..concurrent).map(|_| host.connect()).collect::<anyhow::Result<Vec<_>>>()?;
     let began = Instant::now();
@@ -119,8 +122,18 @@ fn sequential(data: &Path) -> anyhow::Result<Figures> {
     Host::run_steps(&mut host.connect()?, Some("warm"), 200)?;
     let commits = |host: &Host| host.status().map(|s| s["commits"].as_f64().unwrap_or(0.0));
     let before = commits(&host)?;
-    Host::run_steps(&mut host.connect()?, Some("measured"), STEPS)?;
+    let gaps = gaps(&host, "echo", STEPS)?;
     let spent = commits(&host)? - before;
+    Ok(Figures::from([
+        ("sequential_step_us_p50", gaps[gaps.len() / 2]),
+        ("sequential_step_us_p99", gaps[gaps.len() * 99 / 100]),
+        ("commits_per_step", spent / STEPS as f64),
+    ]))
+}
+
+/// Microseconds between the schedules of two steps of one execution, sorted.
+pub fn gaps(host: &Host, activity: &str, steps: u64) -> anyhow::Result<Vec<f64>> {
+    Host::run_activity(&mut host.connect()?, Some("measured"), steps, activity)?;
     let mut at = Vec::new();
     let mut cursor = String::new();
     let mut connection = host.connect()?;
@@ -139,11 +152,7 @@ fn sequential(data: &Path) -> anyhow::Result<Figures> {
     }
     let mut gaps: Vec<f64> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
     gaps.sort_by(f64::total_cmp);
-    Ok(Figures::from([
-        ("sequential_step_us_p50", gaps[gaps.len() / 2]),
-        ("sequential_step_us_p99", gaps[gaps.len() * 99 / 100]),
-        ("commits_per_step", spent / STEPS as f64),
-    ]))
+    Ok(gaps)
 }
 
 /// Reliving from the store, reading, decoding and hash check included, on a host that was just started.

@@ -20,8 +20,8 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream), address: address.to_owned(), request: Vec::new() })
     }
 
-    /// One request; the body of its answer. Errors on a status that is not 2xx.
-    pub fn call(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
+    /// A request whose answer nobody reads.
+    pub fn send(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<()> {
         self.request.clear();
         write!(
             self.request,
@@ -30,7 +30,12 @@ impl Connection {
             body.len()
         )?;
         self.request.extend_from_slice(body);
-        self.stream.get_mut().write_all(&self.request)?;
+        Ok(self.stream.get_mut().write_all(&self.request)?)
+    }
+
+    /// One request; the body of its answer. Errors on a status that is not 2xx.
+    pub fn call(&mut self, method: &str, path: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
+        self.send(method, path, body)?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status: u16 = line.split(' ').nth(1).and_then(|s| s.parse().ok()).context("a status line")?;

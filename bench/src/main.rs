@@ -10,6 +10,7 @@ mod http;
 mod raw;
 mod turns;
 mod wake;
+mod workers;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -21,6 +22,9 @@ pub type Figures = BTreeMap<&'static str, f64>;
 fn main() -> anyhow::Result<()> {
     let out: PathBuf = std::env::var_os("RELIVE_BENCH_OUT").unwrap_or("bench/out/latest.json".into()).into();
     let only = std::env::args().nth(1);
+    if only.as_deref() == Some(workers::WORKER) {
+        return workers::work(&std::env::args().nth(2).context("the host's address")?);
+    }
     let folder = out.parent().context("the output's folder")?.to_owned();
     let disk = std::env::var_os("RELIVE_BENCH_DIR").map_or(folder, PathBuf::from);
     let mut all = Figures::new();
