@@ -135,18 +135,18 @@ fn sequential(data: &Path) -> anyhow::Result<Figures> {
 pub fn gaps(host: &Host, activity: &str, steps: u64) -> anyhow::Result<Vec<f64>> {
     Host::run_activity(&mut host.connect()?, Some("measured"), steps, activity)?;
     let mut at = Vec::new();
-    let mut from = 1;
+    let mut cursor = String::new();
     let mut connection = host.connect()?;
     loop {
-        let path = format!("/v1/namespaces/default/executions/measured/history?from={from}&limit=1000");
+        let path = format!("/v1/namespaces/default/executions/measured/history?limit=1000{cursor}");
         let page = connection.json("GET", &path, b"")?;
         for event in page["events"].as_array().context("events")? {
             if event["event_type"] == "TaskScheduled" {
                 at.push(event["timestamp"].as_f64().context("a timestamp")? / 1e3);
             }
         }
-        match page["next"].as_u64() {
-            Some(next) => from = next,
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
             None => break,
         }
     }

@@ -58,6 +58,7 @@ fn start() -> anyhow::Result<EventBody> {
         continued_from: None,
         carried_messages: Vec::new(),
         carried_cancel: false,
+        start_key: None,
     };
     Ok(EventBody::new(None, start))
 }

@@ -73,6 +73,7 @@ async fn prepare(engine: &Engine) -> anyhow::Result<()> {
                 workflow_id: Some(WorkflowId::new(&format!("{events}-{twin}"))?),
                 input: Json::parse(&format!(r#"{{"steps":{},"payload_bytes":200}}"#, events / 2))?,
                 correlation_id: None,
+                policy: relive_engine::StartPolicy::default(),
             };
             engine.start_execution(request).await?;
         }
@@ -161,6 +162,7 @@ pub fn sizes(data: &Path) -> anyhow::Result<Figures> {
                     workflow_id: Some(WorkflowId::new(&id)?),
                     input: Json::parse(input)?,
                     correlation_id: None,
+                    policy: relive_engine::StartPolicy::default(),
                 };
                 engine.start_execution(request).await?;
                 while engine.show(target(&id)?).await?.waits_for.iter().all(|w| !w.starts_with(waited)) {

@@ -2,6 +2,8 @@
 
 CREATE INDEX executions_by_id ON executions (namespace, workflow_id, key, run_id);
 
+CREATE INDEX executions_by_workflow ON executions (namespace, workflow, key);
+
 CREATE INDEX executions_ended ON executions (status, key) WHERE status > 2;
 
 CREATE INDEX executions_live ON executions (status, key) WHERE status <= 1;

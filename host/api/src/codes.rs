@@ -37,8 +37,21 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
     ),
     (StatusCode::METHOD_NOT_ALLOWED, &["method-not-allowed"]),
     (StatusCode::REQUEST_TIMEOUT, &["request-timeout"]),
-    (StatusCode::CONFLICT, &["already-started", "closed", "blocked", "not-blocked", "superseded", "busy"]),
+    (
+        StatusCode::CONFLICT,
+        &[
+            "already-started",
+            "id-reuse-refused",
+            "idempotency-mismatch",
+            "closed",
+            "blocked",
+            "not-blocked",
+            "superseded",
+            "busy",
+        ],
+    ),
     (StatusCode::PAYLOAD_TOO_LARGE, &["payload-too-large", "too-large"]),
+    (StatusCode::UNSUPPORTED_MEDIA_TYPE, &["unsupported-media-type"]),
     (StatusCode::MISDIRECTED_REQUEST, &["foreign-host"]),
     (
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -132,6 +145,8 @@ mod tests {
         ("unknown-channel", 404),
         ("already-started", 409),
         ("closed", 409),
+        ("idempotency-mismatch", 409),
+        ("id-reuse-refused", 409),
         ("blocked", 409),
         ("invalid-json", 400),
         ("invalid-name", 400),
@@ -148,6 +163,7 @@ mod tests {
         ("import-refused", 422),
         ("unknown-interface-version", 422),
         ("too-large", 413),
+        ("unsupported-media-type", 415),
         ("no-workflow", 422),
     ];
 

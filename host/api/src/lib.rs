@@ -1,17 +1,21 @@
 //! The HTTP/JSON surface of a host, under `/v1`.
 //!
 //! A request's way: [`serve`] (connection limits, timeouts) -> `envelope` (correlation id, origin check, panics, problem
-//! details) -> `extract` (names, queries, bodies) -> one file per route in `routes` -> the engine. Users' JSON passes
+//! details) -> `extract` (names, queries, bodies) -> one file per route in `routes` -> the engine. `openapi` makes the document of it. Users' JSON passes
 //! through as text that was checked and never rebuilt. Knows the engine's facade alone: no stores, no sandbox.
 
 mod codes;
 mod connection;
 mod envelope;
 mod extract;
+mod openapi;
+mod page;
 mod problem;
 mod routes;
 mod serve;
+mod sse;
 
 pub use codes::{CODES, status_of};
+pub use openapi::openapi;
 pub use routes::router;
 pub use serve::serve;

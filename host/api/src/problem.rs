@@ -78,7 +78,7 @@ impl Problem {
 }
 
 /// `unknown-workflow` -> `Unknown workflow`.
-fn title(code: &str) -> String {
+pub fn title(code: &str) -> String {
     let mut title = code.replace('-', " ");
     if let Some(first) = title.get_mut(..1) {
         first.make_ascii_uppercase();

@@ -1,11 +1,12 @@
 //! The HTTP client of all verbs: routes, requests, and what their failures mean. Answers come back as the text that
 //! the host sent, so that `--json` can show it untouched.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use relive_core::{Json, json::JsonError};
 use serde::de::DeserializeOwned;
-use ureq::{Agent, Body, http::Response};
+use serde_json::value::RawValue;
+use ureq::{Agent, Body, BodyReader, http::Response};
 
 use crate::exit::{Exit, Failure};
 
@@ -123,15 +124,39 @@ impl Client {
         route.query_if("run_id", self.run.as_deref())
     }
 
-    /// The same for a run that is known.
-    #[must_use]
-    pub fn run(&self, id: &str, path: &[&str], run: &str) -> Route {
-        let route = path.iter().fold(self.namespace("executions").segment(id), |route, segment| route.segment(segment));
-        route.query("run_id", run)
-    }
-
     pub fn get(&self, route: &Route) -> Result<String, Failure> {
         self.read(self.agent.get(self.url(route)?).call())
+    }
+
+    /// All items of a list, page by page, as the text that they are; `field` holds them.
+    pub fn all(&self, route: &Route, field: &str) -> Result<Vec<Box<RawValue>>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let answer = self.get(&route.clone().query_if("cursor", cursor.as_deref()))?;
+            let mut page: BTreeMap<String, Box<RawValue>> = decode(&answer)?;
+            if let Some(list) = page.remove(field) {
+                items.append(&mut decode(list.get())?);
+            }
+            match page.remove("next_cursor") {
+                Some(next) => cursor = decode(next.get())?,
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// A stream of events after the one that is named; none if there is nothing left to come.
+    pub fn stream(&self, route: &Route, last: Option<&str>) -> Result<Option<BodyReader<'static>>, Failure> {
+        let mut request = self.agent.get(self.url(route)?).header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.call().map_err(|e| self.transport(&e))?;
+        match response.status().as_u16() {
+            204 => Ok(None),
+            200 => Ok(Some(response.into_body().into_reader())),
+            _ => self.read(Ok(response)).map(|_| None),
+        }
     }
 
     /// Posts JSON.

@@ -167,6 +167,8 @@ fn hint_for(code: &str) -> Option<&'static str> {
         "unknown-execution" => "`relive list` lists executions; --namespace names another namespace",
         "unknown-key" => "`relive query ID` lists the keys that the execution published",
         "already-started" => "`relive show ID` shows it; take another --id, or none",
+        "id-reuse-refused" => "`relive result ID` tells how it ended; take another --id, or another --reuse",
+        "idempotency-mismatch" => "take a fresh --request-id for another request",
         "closed" => "`relive result ID` tells how it ended; start it again under the same --id if that is wanted",
         "blocked" => "`relive show ID` tells why; `relive unblock ID` lets it try again",
         "schema-mismatch" => "`relive inspect FILE` shows the schema of the input",

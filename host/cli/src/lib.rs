@@ -15,6 +15,7 @@ mod ledger;
 mod output;
 mod progress;
 mod reason;
+mod stream;
 mod verbs;
 mod wait;
 mod wire;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use relive_core::{Failure, Json, Timestamp, ports::Status};
+use relive_engine::views::ExecutionView;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -47,13 +48,20 @@ pub struct Step {
     pub deadline: Option<Timestamp>,
 }
 
+/// `GET /executions`.
+#[derive(Debug, Deserialize)]
+pub struct ExecutionPage {
+    pub executions: Vec<ExecutionView>,
+    pub next_cursor: Option<String>,
+}
+
 /// `GET /executions/{id}/history`. Events stay text: programs get them as they are.
 #[derive(Debug, Deserialize)]
 pub struct HistoryPage {
     pub workflow_id: String,
     pub run_id: String,
     pub events: Vec<Box<RawValue>>,
-    pub next: Option<u64>,
+    pub next_cursor: Option<String>,
     #[serde(default)]
     pub fingerprint: String,
 }
@@ -93,11 +101,6 @@ pub struct Attributes {
 
 /// `GET /executions/{id}/queries`.
 #[derive(Debug, Deserialize)]
-pub struct Values {
-    pub values: Vec<Value>,
-}
-
-#[derive(Debug, Deserialize)]
 pub struct Value {
     pub key: String,
     pub value: Json,
@@ -108,7 +111,7 @@ pub struct Value {
 #[derive(Debug, Deserialize)]
 pub struct LogsPage {
     pub lines: Vec<Box<RawValue>>,
-    pub next: Option<u64>,
+    pub next_cursor: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -210,11 +213,6 @@ pub struct DeployedWorkflow {
 
 /// `GET /workflows`.
 #[derive(Debug, Deserialize)]
-pub struct Versions {
-    pub workflows: Vec<Version>,
-}
-
-#[derive(Debug, Deserialize)]
 pub struct Version {
     pub workflow: String,
     pub version: u32,
@@ -224,11 +222,6 @@ pub struct Version {
 }
 
 /// `GET /activities`.
-#[derive(Debug, Deserialize)]
-pub struct Activities {
-    pub activities: Vec<Activity>,
-}
-
 #[derive(Debug, Deserialize)]
 pub struct Activity {
     pub name: String,

@@ -51,6 +51,7 @@ fn help_names_every_verb_and_exit_code() {
         "state",
         "verify",
         "doctor",
+        "openapi",
         "completions",
     ];
     for verb in verbs {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     canonical_hash::chain,
-    event::{Attributes, EventBody, EventType, HistoryEvent},
+    event::{Attributes, EventBody, EventType, ExecutionStartedV1, HistoryEvent},
     time::Timestamp,
 };
 
@@ -64,8 +64,11 @@ impl StoredEvent {
 
 /// The version in which a type's attributes are written today.
 #[must_use]
-pub fn current_version(_ty: EventType) -> u16 {
-    1
+pub fn current_version(ty: EventType) -> u16 {
+    match ty {
+        EventType::ExecutionStarted => 2,
+        _ => 1,
+    }
 }
 
 /// Which codec wrote the bytes; the discriminant is stored.
@@ -113,10 +116,10 @@ impl Codec for CodecId {
         }
     }
 
-    fn decode(&self, ty: EventType, _version: u16, bytes: &[u8]) -> Result<EventBody, CodecError> {
+    fn decode(&self, ty: EventType, version: u16, bytes: &[u8]) -> Result<EventBody, CodecError> {
         match self {
-            Self::Json => decode::<JsonFormat>(ty, bytes),
-            Self::Postcard => decode::<PostcardFormat>(ty, bytes),
+            Self::Json => decode::<JsonFormat>(ty, version, bytes),
+            Self::Postcard => decode::<PostcardFormat>(ty, version, bytes),
         }
     }
 }
@@ -196,7 +199,7 @@ fn encode<F: Format>(body: &EventBody, out: &mut Vec<u8>) -> Result<(), CodecErr
     body.attributes.encode_with::<F>(out)
 }
 
-fn decode<F: Format>(ty: EventType, bytes: &[u8]) -> Result<EventBody, CodecError> {
+fn decode<F: Format>(ty: EventType, version: u16, bytes: &[u8]) -> Result<EventBody, CodecError> {
     let (envelope, rest) = F::split::<Envelope>(bytes)?;
     Ok(EventBody {
         command_no: envelope.command_no,
@@ -206,6 +209,16 @@ fn decode<F: Format>(ty: EventType, bytes: &[u8]) -> Result<EventBody, CodecErro
         task_queue: envelope.task_queue,
         trace_id: envelope.trace_id,
         correlation_id: envelope.correlation_id,
-        attributes: Attributes::decode_with::<F>(ty, rest)?,
+        attributes: upcast::<F>(ty, version, rest)?,
     })
+}
+
+/// The attributes of any version as today's.
+fn upcast<F: Format>(ty: EventType, version: u16, bytes: &[u8]) -> Result<Attributes, CodecError> {
+    match (ty, version) {
+        (EventType::ExecutionStarted, 1) => {
+            F::decode::<ExecutionStartedV1>(bytes).map(|old| Attributes::ExecutionStarted(Box::new(old.into())))
+        }
+        _ => Attributes::decode_with::<F>(ty, bytes),
+    }
 }

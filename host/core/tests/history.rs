@@ -39,6 +39,7 @@ fn start() -> ExecutionStarted {
         continued_from: Some(RunId(uuid::Uuid::nil())),
         carried_messages: vec![CarriedMessage { channel: "c".into(), message_id: "m".into(), payload: json("[1]") }],
         carried_cancel: true,
+        start_key: Some(Arc::new(StartKey::new("retry-1", RunId(uuid::Uuid::from_u128(5)), "order", &json("1")))),
     }
 }
 
@@ -159,9 +160,19 @@ fn every_type_survives_both_codecs_with_its_payload_text() {
             (body.is_retry, body.parent_event_id, body.trace_id) = (true, Some(2), Some("trace".into()));
             let mut bytes = Vec::new();
             codec.encode(&body, &mut bytes).expect("encodes");
-            let read = codec.decode(attributes.event_type(), 1, &bytes).expect("decodes");
+            let read = codec
+                .decode(attributes.event_type(), current_version(attributes.event_type()), &bytes)
+                .expect("decodes");
             assert_eq!(read, body, "{codec:?}");
-            assert!(codec.decode(attributes.event_type(), 1, &bytes[..bytes.len() / 2]).is_err());
+            assert!(
+                codec
+                    .decode(
+                        attributes.event_type(),
+                        current_version(attributes.event_type()),
+                        &bytes[..bytes.len() / 2]
+                    )
+                    .is_err()
+            );
             assert!(serde_json::to_string(&read).expect("to JSON").contains(attributes.event_type().name()));
         }
     }
@@ -190,7 +201,7 @@ fn unknown_bytes_are_told_apart() {
     assert_eq!(event.decode(), Err(CodecError::UnknownCodec(77)));
     event.codec = 2;
     event.event_version = 99;
-    assert!(matches!(event.decode(), Err(CodecError::NewerVersion { found: 99, known: 1, .. })));
+    assert!(matches!(event.decode(), Err(CodecError::NewerVersion { found: 99, known: 2, .. })));
 }
 
 #[test]
@@ -300,4 +311,24 @@ fn fingerprints_leave_out_times_ids_and_options() {
     let events = good().decoded();
     assert!(fingerprint::step(&events[0]).is_none() && fingerprint::step(&events[1]).is_some());
     assert_ne!(fingerprint::step(&events[1]), fingerprint::step(&events[2]));
+}
+
+/// What the first version of `ExecutionStarted` looked like in the store, byte for byte.
+const STARTED_V1_JSON: &str = r#"{"command_no":null,"parent_event_id":null,"flags":0,"task_queue":null,"trace_id":null,"correlation_id":"corr"}
+{"execution":{"namespace":"default","workflow_id":"order 17","run_id":"00000000-0000-0000-0000-000000000005"},"workflow":"order","export":"order","digest":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881","input":{ "b": 1.0, "a": "ü" },"seed":[3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3,3],"limits":{"events":51200,"history_bytes":52428800,"payload_bytes":2097152,"pending_promises":2000,"memory_bytes":67108864,"table_elements":100000,"turn_fuel":2000000000},"continued_from":"00000000-0000-0000-0000-000000000000","carried_messages":[{"channel":"c","message_id":"m","payload":[1]}],"carried_cancel":true}
+"#;
+const STARTED_V1_POSTCARD: &str = "00000000000104636f72720764656661756c74086f726465722031371000000000000000000000000000000005056f72646572056f726465722d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881177b202262223a20312e302c202261223a2022c3bc22207d03030303030303030303030303030303030303030303030303030303030303038090038080801980808001d00f80808020a08d0680a8d6b907011000000000000000000000000000000000010163016d035b315d01";
+
+#[test]
+fn a_start_of_the_first_version_is_upcast() {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal")).collect()
+    };
+    let expected = ExecutionStarted { start_key: None, ..start() };
+    for (codec, bytes) in [(CodecId::Json, STARTED_V1_JSON.into()), (CodecId::Postcard, hex(STARTED_V1_POSTCARD))] {
+        let body = codec.decode(EventType::ExecutionStarted, 1, &bytes).expect("decodes");
+        assert_eq!(body.attributes, Attributes::from(expected.clone()), "{codec:?}");
+        assert_eq!(body.correlation_id.as_deref(), Some("corr"));
+    }
+    assert!(CodecId::Postcard.decode(EventType::ExecutionStarted, 2, &hex(STARTED_V1_POSTCARD)).is_err());
 }

@@ -26,7 +26,9 @@ use crate::{
     marks::{Marks, Suspects},
     message::Message,
     pool::Pool,
-    recovery, threads,
+    recovery,
+    stripes::Stripes,
+    threads,
     timers::Timers,
     waiters::Waiters,
     workflows::Workflows,
@@ -87,6 +89,8 @@ impl Engine {
             dispatcher: Dispatcher::new(runtime, parts.activities),
             timers: Timers::new(),
             waiters: Waiters::default(),
+            changes: Arc::default(),
+            starts: Stripes::default(),
             marks,
             suspects,
             workflows: Workflows::default(),
@@ -114,8 +118,7 @@ impl Engine {
         engine.spawn("relive-images", save).map_err(|e| fail("start the keeper of images", e))?;
         engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
         if engine.context.config.audits_per_minute > 0 {
-            let auditor = engine.clone();
-            let rate = engine.context.config.audits_per_minute;
+            let (auditor, rate) = (engine.clone(), engine.context.config.audits_per_minute);
             let run = move |context: &Arc<Context>| {
                 deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
             };

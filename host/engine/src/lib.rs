@@ -10,6 +10,7 @@ mod abort;
 mod attempts;
 mod cache;
 mod cell;
+mod changes;
 mod channels;
 mod committer;
 mod config;
@@ -28,6 +29,8 @@ mod recovery;
 mod remote;
 mod requests;
 mod sandboxed;
+pub mod schema;
+mod stripes;
 mod threads;
 mod timers;
 pub mod views;
@@ -39,13 +42,14 @@ pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_nanos(remo
 
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
+pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
 pub use facade::{PendingActivity, PendingPage, PendingState};
 pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
 pub use message::TaskChange;
 pub use remote::{Beat, ClaimedTask, DEFAULT_QUEUE, QueueView, Report, TaskToken, WorkerState, WorkerView};
 pub use requests::{
-    DeployActivityRequest, DeployHttpRequest, DeployRequest, PollRequest, RegisterRequest, SignalRequest, StartRequest,
-    Target,
+    DeployActivityRequest, DeployHttpRequest, DeployRequest, OnConflict, PollRequest, RegisterRequest, Reuse,
+    SignalRequest, StartPolicy, StartRequest, Target,
 };
 pub use sandboxed::{SandboxGuests, inspection_view};

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use relive_core::{Json, Namespace, RunId, WorkflowId};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Names an execution: its open run, else its latest, unless a run is given.
 #[derive(Clone, Debug)]
@@ -17,10 +19,46 @@ pub struct Target {
 pub struct StartRequest {
     pub namespace: Namespace,
     pub workflow: String,
-    /// A fresh UUID if none.
+    /// Derived from the policy's `request_id` if none; a fresh UUID if there is none of that either.
     pub workflow_id: Option<WorkflowId>,
     pub input: Json,
     pub correlation_id: Option<String>,
+    pub policy: StartPolicy,
+}
+
+/// What a start does about runs that the workflow id has had. The default looks at nothing before it starts.
+#[derive(Clone, Debug, Default)]
+pub struct StartPolicy {
+    /// An idempotency key: as long as the run that it started (or one that continues it) is the latest of its workflow
+    /// id, the same request with the same key is answered with that run.
+    pub request_id: Option<String>,
+    pub on_conflict: OnConflict,
+    pub reuse: Reuse,
+}
+
+/// What a start does if the workflow id has an open run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConflict {
+    /// It is refused with `already-started`.
+    #[default]
+    Fail,
+    /// It is answered with that run.
+    UseExisting,
+    /// That run is terminated first.
+    TerminateExisting,
+}
+
+/// What a start does if the latest run of the workflow id has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reuse {
+    #[default]
+    Allow,
+    /// It is refused with `id-reuse-refused` if that run completed.
+    AllowFailedOnly,
+    /// It is refused with `id-reuse-refused`.
+    Reject,
 }
 
 /// Deploy workflows of a component.

@@ -1,30 +1,39 @@
 //! What the engine tells about itself. These are the API's answers; they serialise as they are.
 
 use relive_core::{
-    Digest, Failure, HistoryEvent, Json, RunId, Timestamp,
-    cursor::Divergence,
+    Digest, Failure, HistoryEvent, Json, RunId, RunKey, Timestamp,
+    cursor::{Divergence, LogLine},
     event::BlockReason,
     ports::{ExecutionRow, Status},
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::schema;
 
 /// An execution as lists show it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ExecutionView {
     pub namespace: String,
     pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
     pub workflow: String,
+    #[schema(value_type = schema::Digest)]
     pub digest: Digest,
+    #[schema(value_type = schema::Status)]
     pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::BlockReason>)]
     pub blocked: Option<BlockReason>,
     pub events: u64,
     pub commands: u64,
     pub history_bytes: u64,
     /// ns since the Unix epoch.
+    #[schema(value_type = schema::Timestamp)]
     pub started_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
     pub closed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
@@ -50,34 +59,43 @@ impl From<&ExecutionRow> for ExecutionView {
     }
 }
 
-/// A page of executions, newest first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ExecutionPage {
+/// Executions, newest first.
+#[derive(Clone, Debug)]
+pub struct Executions {
     pub executions: Vec<ExecutionView>,
-    /// Give it back to get the next page; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
+    /// The last of them, if there are more.
+    pub next: Option<RunKey>,
 }
 
 /// A started execution.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Started {
     pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
+    /// The run was there already: of the same request before, or by the policy `use-existing`.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub existing: bool,
 }
 
 /// How a run ended, or that it has not.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ResultView {
     pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
+    #[schema(value_type = schema::Status)]
     pub status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     pub result: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Failure>)]
     pub failure: Option<Failure>,
     /// The run that goes on, after continue-as-new.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::RunId>)]
     pub continued_as: Option<RunId>,
     /// Why an open run stands still.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,10 +103,11 @@ pub struct ResultView {
 }
 
 /// One step of a run: a command and what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StepView {
     pub command_no: u64,
     /// `activity`, `timer`.
+    #[schema(example = "activity")]
     pub kind: &'static str,
     pub name: String,
     /// `pending`, `completed`, `failed`, `timed-out`, `canceled`.
@@ -99,18 +118,22 @@ pub struct StepView {
     /// Attempts made as far as history and the host know.
     pub attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     pub input: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     pub output: Option<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Failure>)]
     pub failure: Option<Failure>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
     pub deadline: Option<Timestamp>,
     pub fingerprint: String,
 }
 
 /// Everything about one execution at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ExecutionDetail {
     #[serde(flatten)]
     pub execution: ExecutionView,
@@ -125,23 +148,35 @@ pub struct ExecutionDetail {
 }
 
 /// A page of a history, oldest first.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct HistoryPage {
     pub workflow_id: String,
     pub run_id: RunId,
     pub events: Vec<HistoryEvent>,
-    /// The event id to go on from; absent at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The event id to go on from, if there are more.
     pub next: Option<u64>,
+    /// The whole history's, hexadecimal.
     pub fingerprint: String,
 }
 
-/// What reliving an execution came to.
-#[derive(Clone, Debug, Serialize)]
-pub struct ReplayReport {
+/// Log lines, oldest first, each with its number.
+#[derive(Clone, Debug)]
+pub struct LogsPage {
     pub workflow_id: String,
     pub run_id: RunId,
+    pub lines: Vec<(u64, LogLine)>,
+    /// The last line's number, if there are more.
+    pub next: Option<u64>,
+}
+
+/// What reliving an execution came to.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReplayReport {
+    pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
+    pub run_id: RunId,
     /// The component that was relived.
+    #[schema(value_type = schema::Digest)]
     pub digest: Digest,
     pub agrees: bool,
     /// Events that were read, checked and relived.
@@ -152,6 +187,7 @@ pub struct ReplayReport {
     /// Reading, checking, instantiating and reliving.
     pub micros: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Divergence>)]
     pub divergence: Option<Divergence>,
     /// A trap or another fault.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,23 +198,26 @@ pub struct ReplayReport {
 }
 
 /// The state of an execution at an event.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StateView {
     pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
     /// The event up to which it was relived.
     pub at: u64,
     /// The guest's time there.
+    #[schema(value_type = schema::Timestamp)]
     pub now: Timestamp,
     pub open_promises: Vec<OpenPromise>,
     pub unread_messages: Vec<UnreadMessage>,
     pub steps: Vec<StepView>,
+    #[schema(value_type = std::collections::BTreeMap<String, schema::Json>)]
     pub published: std::collections::BTreeMap<String, Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OpenPromise {
     pub promise: u64,
     pub kind: &'static str,
@@ -186,7 +225,7 @@ pub struct OpenPromise {
     pub name: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct UnreadMessage {
     pub channel: String,
     pub message_id: String,
@@ -194,7 +233,7 @@ pub struct UnreadMessage {
 }
 
 /// What the checker found.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub struct VerifyReport {
     pub executions: u64,
     pub events: u64,
@@ -204,48 +243,53 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Finding {
     pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
     pub violation: String,
 }
 
 /// A fork.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Forked {
     pub workflow_id: String,
+    #[schema(value_type = schema::RunId)]
     pub run_id: RunId,
     /// The last event that was copied.
     pub through: u64,
 }
 
 /// What a deployment made.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Deployed {
+    #[schema(value_type = schema::Digest)]
     pub digest: Digest,
     pub workflows: Vec<DeployedWorkflow>,
     /// What admission found out about the component.
+    #[schema(value_type = schema::Json)]
     pub inspection: Json,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DeployedWorkflow {
     pub name: String,
     pub version: u32,
 }
 
 /// A published value.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct QueryView {
     pub key: String,
+    #[schema(value_type = schema::Json)]
     pub value: Json,
     /// The history's last event when it was set.
     pub event_id: u64,
 }
 
 /// The host at a glance.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct HostStatus {
     pub version: &'static str,
     pub pid: u32,
@@ -269,7 +313,7 @@ pub struct HostStatus {
 }
 
 /// Memory images of this host.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ImageStatus {
     /// Those in memory, and their bytes.
     pub in_memory: usize,
@@ -286,7 +330,7 @@ pub struct ImageStatus {
 }
 
 /// An activity that the host runs itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ActivityView {
     pub name: String,
     /// `wasm` or `http`.
@@ -295,18 +339,22 @@ pub struct ActivityView {
     pub target: String,
     pub breaker: BreakerView,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Digest>)]
     pub digest: Option<Digest>,
     /// Of a wasm activity.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     pub grants: Option<Json>,
     /// How an http activity is called.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     pub http: Option<Json>,
+    #[schema(value_type = schema::Timestamp)]
     pub deployed_at: Timestamp,
 }
 
 /// An activity's circuit breaker. It lives with its host: a host that starts, and a new deployment, begin closed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BreakerView {
     /// `closed`, `open` or `half-open`.
     pub state: &'static str,
@@ -315,9 +363,11 @@ pub struct BreakerView {
     pub calls: u32,
     /// Since when; absent before the first call.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
     pub since: Option<Timestamp>,
     /// When the target is tried again, if it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
     pub next_probe: Option<Timestamp>,
 }
 

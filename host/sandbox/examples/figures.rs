@@ -58,6 +58,7 @@ fn cursor() -> Outcome<Cursor> {
         digest: Digest([0; 32]),
         started_at: Timestamp(0),
         continued_from: None,
+        start_key: None,
         correlation_id: None,
         seed: [0; 32],
         limits: RunLimits::default(),

@@ -260,6 +260,7 @@ fn dormant_cursor(digest: Digest) -> Result<Cursor, AdmissionError> {
         digest,
         started_at: Timestamp(0),
         continued_from: None,
+        start_key: None,
         correlation_id: None,
         seed: [0; 32],
         limits: RunLimits::default(),

@@ -397,3 +397,15 @@ fn a_history_whose_row_is_damaged_leaves_the_others_readable() {
     check_run(&store, b.run);
     assert!(store.find(&Namespace::default(), &b.execution.workflow_id, None).unwrap().is_some());
 }
+
+#[test]
+fn a_workflows_executions_are_listed_by_an_index() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let sql = "EXPLAIN QUERY PLAN SELECT workflow_id FROM executions \
+               WHERE key < 9 AND namespace = 'default' AND workflow = 'w' ORDER BY key DESC LIMIT 9";
+    let plan: Vec<String> =
+        poke(dir.path()).prepare(sql).unwrap().query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+    let plan = plan.join("; ");
+    assert!(plan.contains("executions_by_workflow") && !plan.contains("TEMP B-TREE"), "{plan}");
+}

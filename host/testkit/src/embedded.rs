@@ -157,6 +157,7 @@ impl Embedded {
             workflow_id: Some(WorkflowId::new(id).expect("an id")),
             input: Json::of(&program).expect("a program is JSON"),
             correlation_id: None,
+            policy: relive_engine::StartPolicy::default(),
         };
         self.engine.start_execution(request).await.map(|_| ())
     }

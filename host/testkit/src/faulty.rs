@@ -7,7 +7,7 @@ use std::sync::{
 
 use relive_core::{
     Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
-    codec::{Codec, CodecId, StoredEvent},
+    codec::{Codec, CodecId, StoredEvent, current_version},
     cursor::LogLine,
     event::{Attributes, EventBody, SignalReceived},
     ports::{
@@ -146,7 +146,7 @@ pub fn outside(row: &ExecutionRow, attributes: impl Into<Attributes>, status: St
         timestamp: row.last_timestamp.max(Timestamp(1)),
         event_type: body.event_type().code(),
         codec: 1,
-        event_version: 1,
+        event_version: current_version(body.event_type()),
         bytes: bytes.into(),
         hash: [0; 32],
     };

@@ -65,6 +65,7 @@ async fn start(host: &Embedded, workflow: &str, input: &str) {
         workflow_id: Some(WorkflowId::new(workflow).expect("an id")),
         input: Json::parse(input).expect("JSON"),
         correlation_id: None,
+        policy: relive_engine::StartPolicy::default(),
     };
     host.engine.start_execution(request).await.expect("started");
 }

@@ -105,6 +105,7 @@ impl World {
             continued_from: None,
             carried_messages: Vec::new(),
             carried_cancel: false,
+            start_key: None,
         };
         let live = fresh(loaded, &start);
         let mut world = Self {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::HeaderMap,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, header},
 };
 use futures_util::StreamExt;
 use relive_core::Json;
@@ -20,9 +21,43 @@ pub const MAX_UPLOAD_BODY: usize = 33 << 20;
 /// A client that sends nothing for so long is gone, or holds the connection on purpose.
 const STALL: Duration = Duration::from_secs(20);
 
-/// Reads a body that holds at most one payload.
+/// A body of JSON that holds at most one payload. Nothing at all is for the route to judge.
+pub struct JsonBody(pub Bytes);
+
+impl<S: Sync> FromRequest<S> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        read(request.into_body(), MAX_SMALL_BODY).await.map(Self)
+    }
+}
+
+/// Reads a body that holds at most one payload, whatever it says that it is.
 pub async fn read_small(body: Body) -> Result<Bytes, Problem> {
     read(body, MAX_SMALL_BODY).await
+}
+
+/// JSON, or nothing that says otherwise: `curl -d` calls everything a form, and text may be JSON.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let text = given.to_str().unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let taken = matches!(
+        essence.as_str(),
+        "" | "application/json"
+            | "text/json"
+            | "text/plain"
+            | "application/x-www-form-urlencoded"
+            | "application/octet-stream"
+    );
+    if taken || (essence.starts_with("application/") && essence.ends_with("+json")) {
+        return Ok(());
+    }
+    Err(Problem::invalid(
+        "unsupported-media-type",
+        format!("the body is said to be {text:?}; this route takes application/json"),
+    ))
 }
 
 /// Reads a body that holds a component.

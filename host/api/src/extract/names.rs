@@ -17,7 +17,7 @@ pub struct NamespacePath(pub Namespace);
 /// `{namespace}` and `{id}`, with `?run_id=`.
 pub struct ExecutionPath(pub Target);
 
-/// `{param}`, decoded.
+/// The one thing more that a path names (`{channel}`, `{key}`), decoded.
 pub struct Param(pub String);
 
 #[derive(Deserialize)]
@@ -71,6 +71,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Param {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let params = params(parts, state).await?;
-        Ok(Self(named(&params, "param").to_owned()))
+        let more = params.iter().find(|(key, _)| !matches!(*key, "namespace" | "id"));
+        Ok(Self(more.map_or("", |(_, value)| value).to_owned()))
     }
 }

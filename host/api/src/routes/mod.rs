@@ -6,6 +6,7 @@ mod executions;
 mod health;
 mod keys;
 mod not_found;
+mod openapi;
 mod status;
 mod task_queues;
 mod tasks;
@@ -13,43 +14,53 @@ mod verify;
 mod workers;
 mod workflows;
 
-use axum::{
-    Router, middleware,
-    routing::{delete, get, post},
-};
+use axum::{Router, middleware};
 use relive_engine::Engine;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::envelope::envelope;
 
+/// Every route, with its documentation: `routes!` takes both from the handler, so none is there without the other.
+fn table() -> OpenApiRouter<Engine> {
+    let namespace = OpenApiRouter::new()
+        .routes(routes!(components::inspect))
+        .routes(routes!(workflows::list, workflows::deploy))
+        .routes(routes!(activities::list, activities::deploy))
+        .routes(routes!(activities::pending))
+        .routes(routes!(workers::list, workers::register))
+        .routes(routes!(workers::end))
+        .routes(routes!(workers::beat))
+        .routes(routes!(task_queues::list))
+        .routes(routes!(task_queues::describe))
+        .routes(routes!(task_queues::poll))
+        .routes(routes!(tasks::claim))
+        .routes(routes!(tasks::answer))
+        .routes(routes!(tasks::complete))
+        .routes(routes!(tasks::fail))
+        .routes(routes!(tasks::cancel))
+        .routes(routes!(tasks::heartbeat))
+        .routes(routes!(tasks::defer))
+        .routes(routes!(verify::namespace))
+        .routes(routes!(executions::list::list, executions::start::start))
+        .nest("/executions/{id}", executions::of_one());
+    OpenApiRouter::new()
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(keys::keys))
+        .routes(routes!(openapi::openapi))
+        .routes(routes!(status::status))
+        .nest("/v1/namespaces/{namespace}", namespace)
+}
+
+/// What the table documents, without what all routes have in common.
+pub fn document() -> OpenApi {
+    table().into_openapi()
+}
+
 /// The whole surface over one engine.
 pub fn router(engine: Engine) -> Router {
-    let namespace = Router::new()
-        .route("/components/inspect", post(components::inspect))
-        .route("/workflows", get(workflows::list).post(workflows::deploy))
-        .route("/activities", get(activities::list).post(activities::deploy))
-        .route("/activities/pending", get(activities::pending))
-        .route("/workers", get(workers::list).post(workers::register))
-        .route("/workers/{param}", delete(workers::end))
-        .route("/workers/{param}/beat", post(workers::beat))
-        .route("/task-queues", get(task_queues::list))
-        .route("/task-queues/{param}", get(task_queues::describe))
-        .route("/task-queues/{param}/poll", post(task_queues::poll))
-        .route("/tasks/claim", post(tasks::claim))
-        .route("/tasks/complete", post(tasks::answer))
-        .route("/tasks/{param}/complete", post(tasks::complete))
-        .route("/tasks/{param}/fail", post(tasks::fail))
-        .route("/tasks/{param}/cancel", post(tasks::cancel))
-        .route("/tasks/{param}/heartbeat", post(tasks::heartbeat))
-        .route("/tasks/{param}/defer", post(tasks::defer))
-        .route("/verify", post(verify::namespace))
-        .route("/executions", get(executions::list).post(executions::start))
-        .nest("/executions/{id}", executions::of_one());
-    Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/.well-known/relive/keys.json", get(keys::keys))
-        .route("/v1/status", get(status::status))
-        .nest("/v1/namespaces/{namespace}", namespace)
+    Router::from(table())
         .fallback(not_found::route)
         .method_not_allowed_fallback(not_found::method)
         .layer(middleware::from_fn(envelope))

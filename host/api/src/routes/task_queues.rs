@@ -3,20 +3,22 @@
 
 use std::time::Duration;
 
-use axum::{Json, body::Body, extract::State};
+use axum::{Json, extract::State};
 use relive_engine::{Engine, PollRequest, QueueView};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::tasks::TaskView;
 use crate::{
-    extract::{NamespacePath, Param, parse, read_small},
+    extract::{JsonBody, NamespacePath, Param, Query, parse},
+    page::{self, List, Paging},
     problem::Problem,
 };
 
 /// Below what proxies cut off.
 const DEFAULT_WAIT_MS: u64 = 30_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PollBody {
     worker_id: String,
@@ -38,19 +40,28 @@ fn default_wait() -> u64 {
     DEFAULT_WAIT_MS
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Polled {
     /// Each is the worker's now; none if nothing became ready in time.
     tasks: Vec<TaskView>,
 }
 
+/// Takes tasks, at once or when one is ready
+#[utoipa::path(
+    post,
+    path = "/task-queues/{queue}/poll",
+    tag = "workers",
+    operation_id = "poll",
+    request_body(content = PollBody),
+    responses((status = 200, description = "The worker's tasks; none if nothing became ready in time", body = Polled)),
+    extensions(("x-problems" = json!(["unknown-worker", "invalid-argument", "shutting-down"])))
+)]
 pub async fn poll(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(task_queue): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Polled>, Problem> {
-    let bytes = read_small(body).await?;
     let body: PollBody = parse(&bytes)?;
     let request = PollRequest {
         namespace,
@@ -64,15 +75,56 @@ pub async fn poll(
     Ok(Json(Polled { tasks: tasks.into_iter().map(TaskView::from).collect() }))
 }
 
-#[derive(Serialize)]
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Queues a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(max_length = 2048)]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
 pub struct Queues {
     task_queues: Vec<QueueView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
-pub async fn list(State(engine): State<Engine>, NamespacePath(namespace): NamespacePath) -> Json<Queues> {
-    Json(Queues { task_queues: engine.task_queues(&namespace) })
+/// Task queues, by name
+#[utoipa::path(
+    get,
+    path = "/task-queues",
+    tag = "workers",
+    operation_id = "list-task-queues",
+    params(ListQuery),
+    responses((status = 200, description = "The queues", body = Queues)),
+    extensions(("x-problems" = json!(["invalid-cursor"])))
+)]
+pub async fn list(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Queues>, Problem> {
+    let mut all = engine.task_queues(&namespace);
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let paging = Paging::new(query.limit, query.cursor);
+    let (task_queues, next_cursor) = page::cut(all, &paging, List::TaskQueues, |queue| queue.name.clone())?;
+    Ok(Json(Queues { task_queues, next_cursor }))
 }
 
+/// One task queue: what waits, who has what, who asks
+#[utoipa::path(
+    get,
+    path = "/task-queues/{queue}",
+    tag = "workers",
+    operation_id = "task-queue",
+    responses((status = 200, description = "The queue", body = QueueView)),
+)]
 pub async fn describe(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,

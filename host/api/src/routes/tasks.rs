@@ -3,15 +3,16 @@
 //!
 //! An answer is acknowledged once what follows from it is durable. 409 `superseded`: nobody waits for it any more.
 
-use axum::{Json, body::Body, extract::State};
+use axum::{Json, body::Bytes, extract::State};
 use futures_util::future::join_all;
 use relive_core::{ExecutionKey, Failure, FailureKind, Json as Value, Timestamp};
-use relive_engine::{ClaimedTask, Engine, Report};
+use relive_engine::{ClaimedTask, Engine, Report, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::{
-    extract::{NamespacePath, Param, parse, parse_or_default, read_small, take_json},
+    extract::{JsonBody, NamespacePath, Param, parse, parse_or_default, take_json},
     problem::Problem,
 };
 
@@ -19,7 +20,8 @@ use crate::{
 const MAX_ANSWERS: usize = 100;
 
 /// An attempt, as its worker gets it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Task)]
 pub struct TaskView {
     /// Show it with every answer.
     token: String,
@@ -34,12 +36,15 @@ pub struct TaskView {
     maximum_attempts: u32,
     activity: String,
     task_queue: String,
+    #[schema(value_type = schema::Json)]
     input: Value,
     /// The same for all attempts.
     idempotency_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<String>,
+    #[schema(value_type = schema::Timestamp)]
     scheduled_at: Timestamp,
+    #[schema(value_type = schema::Timestamp)]
     started_at: Timestamp,
     /// The attempt has to be answered within this, counted from `started_at`.
     start_to_close_ms: u64,
@@ -48,6 +53,7 @@ pub struct TaskView {
     heartbeat_timeout_ms: Option<u64>,
     /// What the last heartbeat of an attempt before told.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     heartbeat_details: Option<Value>,
 }
 
@@ -78,15 +84,16 @@ impl From<ClaimedTask> for TaskView {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CompleteBody<'a> {
     #[serde(borrow, default)]
+    #[schema(value_type = schema::Json, required = false)]
     result: Option<&'a RawValue>,
 }
 
 /// A failure, as workers tell it.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct FailureBody<'a> {
     /// For programs: policies name the codes that are not worth another attempt.
@@ -95,6 +102,7 @@ struct FailureBody<'a> {
     #[serde(default)]
     message: String,
     #[serde(borrow, default)]
+    #[schema(value_type = schema::Json, required = false)]
     details: Option<&'a RawValue>,
     #[serde(default = "yes")]
     retryable: bool,
@@ -116,29 +124,30 @@ impl FailureBody<'_> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct FailBody<'a> {
     #[serde(borrow)]
     failure: FailureBody<'a>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BeatBody<'a> {
     /// Kept for the next attempt, should this one fail.
     #[serde(borrow, default)]
+    #[schema(value_type = schema::Json, required = false)]
     details: Option<&'a RawValue>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Accepted {
     accepted: bool,
 }
 
 const ACCEPTED: Json<Accepted> = Json(Accepted { accepted: true });
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Beaten {
     /// The worker should stop, and answer with `/cancel`.
     cancel_requested: bool,
@@ -146,30 +155,57 @@ pub struct Beaten {
     gone: bool,
 }
 
+/// Completes an attempt
+#[utoipa::path(
+    post,
+    path = "/tasks/{token}/complete",
+    tag = "workers",
+    operation_id = "complete-task",
+    request_body(content = CompleteBody),
+    responses((status = 200, description = "What follows from it is durable", body = Accepted)),
+    extensions(("x-problems" = json!(["unknown-task", "superseded", "shutting-down"])))
+)]
 pub async fn complete(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(token): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Accepted>, Problem> {
-    let bytes = read_small(body).await?;
     let result = take_json(parse::<CompleteBody<'_>>(&bytes)?.result, "result")?;
     engine.report(&namespace, &token, Report::Completed(result)).await?;
     Ok(ACCEPTED)
 }
 
+/// Tells that an attempt failed
+#[utoipa::path(
+    post,
+    path = "/tasks/{token}/fail",
+    tag = "workers",
+    operation_id = "fail-task",
+    request_body(content = FailBody),
+    responses((status = 200, description = "What follows from it is durable", body = Accepted)),
+    extensions(("x-problems" = json!(["unknown-task", "superseded", "shutting-down"])))
+)]
 pub async fn fail(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(token): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Accepted>, Problem> {
-    let bytes = read_small(body).await?;
     let failure = parse::<FailBody<'_>>(&bytes)?.failure.take()?;
     engine.report(&namespace, &token, Report::Failed(failure)).await?;
     Ok(ACCEPTED)
 }
 
+/// Tells that an attempt stopped because it was asked to
+#[utoipa::path(
+    post,
+    path = "/tasks/{token}/cancel",
+    tag = "workers",
+    operation_id = "cancel-task",
+    responses((status = 200, description = "What follows from it is durable", body = Accepted)),
+    extensions(("x-problems" = json!(["unknown-task", "superseded", "shutting-down"])))
+)]
 pub async fn cancel(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
@@ -179,44 +215,64 @@ pub async fn cancel(
     Ok(ACCEPTED)
 }
 
+/// Tells that an attempt goes on
+#[utoipa::path(
+    post,
+    path = "/tasks/{token}/heartbeat",
+    tag = "workers",
+    operation_id = "heartbeat-task",
+    request_body(content = Option<BeatBody>),
+    responses((status = 200, description = "Whether it should go on", body = Beaten)),
+    extensions(("x-problems" = json!(["unknown-task", "superseded", "shutting-down"])))
+)]
 pub async fn heartbeat(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(token): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Beaten>, Problem> {
-    beat(&engine, &namespace, &token, body, false).await
+    beat(&engine, &namespace, &token, &bytes, false).await
 }
 
+/// Tells that an attempt will be answered later and from elsewhere
+#[utoipa::path(
+    post,
+    path = "/tasks/{token}/defer",
+    tag = "workers",
+    operation_id = "defer-task",
+    request_body(content = Option<BeatBody>),
+    responses((status = 200, description = "Whether it should go on", body = Beaten)),
+    extensions(("x-problems" = json!(["unknown-task", "superseded", "shutting-down"])))
+)]
 pub async fn defer(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(token): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Beaten>, Problem> {
-    beat(&engine, &namespace, &token, body, true).await
+    beat(&engine, &namespace, &token, &bytes, true).await
 }
 
 async fn beat(
     engine: &Engine,
     namespace: &relive_core::Namespace,
     token: &str,
-    body: Body,
+    bytes: &Bytes,
     defer: bool,
 ) -> Result<Json<Beaten>, Problem> {
-    let bytes = read_small(body).await?;
-    let details = parse_or_default::<BeatBody<'_>>(&bytes)?.details;
+    let details = parse_or_default::<BeatBody<'_>>(bytes)?.details;
     let details = details.map(|raw| take_json(Some(raw), "heartbeat's details")).transpose()?;
     let beat = engine.beat(namespace, token, details, defer).await?;
     Ok(Json(Beaten { cancel_requested: beat.cancel_requested, gone: beat.gone }))
 }
 
 /// One answer of several: with a result, a failure, or the word that it was canceled.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Answer<'a> {
     token: String,
     #[serde(borrow, default)]
+    #[schema(value_type = schema::Json, required = false)]
     result: Option<&'a RawValue>,
     #[serde(borrow, default)]
     failure: Option<FailureBody<'a>>,
@@ -224,7 +280,7 @@ struct Answer<'a> {
     canceled: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Answers<'a> {
     #[serde(borrow)]
@@ -232,7 +288,7 @@ struct Answers<'a> {
 }
 
 /// What became of one answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Outcome {
     token: String,
     accepted: bool,
@@ -243,7 +299,7 @@ pub struct Outcome {
     detail: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Outcomes {
     outcomes: Vec<Outcome>,
 }
@@ -260,13 +316,23 @@ impl Answer<'_> {
     }
 }
 
+/// Answers several attempts
+///
 /// Each answer stands for itself: one that is refused does not touch the others.
+#[utoipa::path(
+    post,
+    path = "/tasks/complete",
+    tag = "workers",
+    operation_id = "answer-tasks",
+    request_body(content = Answers),
+    responses((status = 200, description = "What became of each", body = Outcomes)),
+    extensions(("x-problems" = json!(["shutting-down"])))
+)]
 pub async fn answer(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Outcomes>, Problem> {
-    let bytes = read_small(body).await?;
     let answers = parse::<Answers<'_>>(&bytes)?.answers;
     if answers.len() > MAX_ANSWERS {
         let message = format!("{} answers at once; at most {MAX_ANSWERS} are taken", answers.len());
@@ -296,7 +362,7 @@ fn outcome(token: String, result: Result<(), Problem>) -> Outcome {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ClaimBody {
     /// `run-command-attempt`, as the task's reference has it.
@@ -304,12 +370,21 @@ struct ClaimBody {
     worker_id: String,
 }
 
+/// Claims an attempt that a worker learnt of elsewhere
+#[utoipa::path(
+    post,
+    path = "/tasks/claim",
+    tag = "workers",
+    operation_id = "claim-task",
+    request_body(content = ClaimBody),
+    responses((status = 200, description = "It is the worker's", body = TaskView)),
+    extensions(("x-problems" = json!(["unknown-task", "unknown-worker", "superseded", "busy", "shutting-down", "invalid-argument"])))
+)]
 pub async fn claim(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<TaskView>, Problem> {
-    let bytes = read_small(body).await?;
     let body: ClaimBody = parse(&bytes)?;
     Ok(Json(engine.claim_task(&namespace, &body.worker_id, &body.task).await?.into()))
 }

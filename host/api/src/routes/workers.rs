@@ -1,16 +1,18 @@
 //! `POST /workers`: a worker makes itself known. `GET /workers`: those there are. `POST /workers/{id}/beat`: it is
 //! there. `DELETE /workers/{id}`: it stops, and what it has goes back.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
+use axum::{Json, extract::State, http::StatusCode};
 use relive_engine::{BEAT_EVERY, Engine, RegisterRequest, WorkerView};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    extract::{NamespacePath, Param, parse, read_small},
+    extract::{JsonBody, NamespacePath, Param, Query, parse},
+    page::{self, List, Paging},
     problem::Problem,
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RegisterBody {
     /// What it calls itself: host and process, mostly.
@@ -26,19 +28,28 @@ struct RegisterBody {
     replaces: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Registered {
     worker_id: String,
     /// It is lost once it was not heard of for three times this; a poll is heard of, too.
     beat_every_ms: u64,
 }
 
+/// A worker makes itself known
+#[utoipa::path(
+    post,
+    path = "/workers",
+    tag = "workers",
+    operation_id = "register-worker",
+    request_body(content = RegisterBody),
+    responses((status = 201, description = "It is known until it is not heard of", body = Registered)),
+    extensions(("x-problems" = json!(["invalid-argument", "too-many-workers", "shutting-down"])))
+)]
 pub async fn register(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<(StatusCode, Json<Registered>), Problem> {
-    let bytes = read_small(body).await?;
     let body: RegisterBody = parse(&bytes)?;
     let request = RegisterRequest {
         identity: body.identity,
@@ -52,20 +63,62 @@ pub async fn register(
     Ok((StatusCode::CREATED, Json(Registered { worker_id, beat_every_ms })))
 }
 
-#[derive(Serialize)]
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Workers a page; more is cut to 1,000.
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
+    /// The `next_cursor` of the page before.
+    #[param(max_length = 2048)]
+    cursor: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
 pub struct Workers {
     workers: Vec<WorkerView>,
+    /// The `cursor` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
 }
 
-pub async fn list(State(engine): State<Engine>, NamespacePath(namespace): NamespacePath) -> Json<Workers> {
-    Json(Workers { workers: engine.workers(&namespace) })
+/// Workers, by id
+#[utoipa::path(
+    get,
+    path = "/workers",
+    tag = "workers",
+    operation_id = "list-workers",
+    params(ListQuery),
+    responses((status = 200, description = "The workers", body = Workers)),
+    extensions(("x-problems" = json!(["invalid-cursor"])))
+)]
+pub async fn list(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Workers>, Problem> {
+    let mut all = engine.workers(&namespace);
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let paging = Paging::new(query.limit, query.cursor);
+    let (workers, next_cursor) = page::cut(all, &paging, List::Workers, |worker| worker.id.clone())?;
+    Ok(Json(Workers { workers, next_cursor }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Heard {
     worker_id: String,
 }
 
+/// A worker tells that it is there
+#[utoipa::path(
+    post,
+    path = "/workers/{worker}/beat",
+    tag = "workers",
+    operation_id = "beat-worker",
+    responses((status = 200, description = "It was heard", body = Heard)),
+    extensions(("x-problems" = json!(["unknown-worker"])))
+)]
 pub async fn beat(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
@@ -75,6 +128,15 @@ pub async fn beat(
     Ok(Json(Heard { worker_id: id }))
 }
 
+/// A worker stops; what it has goes back
+#[utoipa::path(
+    delete,
+    path = "/workers/{worker}",
+    tag = "workers",
+    operation_id = "end-worker",
+    responses((status = 200, description = "It is gone", body = Heard)),
+    extensions(("x-problems" = json!(["unknown-worker"])))
+)]
 pub async fn end(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,

@@ -1,5 +1,6 @@
 //! A router over an engine with the store in memory. The "components" are texts: `echo` is a workflow that returns its
-//! input, `listen` one that returns the first message of the channel `go`.
+//! input, `listen` one that returns the first message of the channel `go`, `again` one that continues as new as often as
+//! its input says, and then listens.
 
 use std::sync::Arc;
 
@@ -8,9 +9,10 @@ use axum::{
     body::{Body, to_bytes},
     http::{Method, Request, header},
 };
+use futures_util::StreamExt;
 use relive_core::{
     Digest, Error, ErrorKind, Json, Timestamp,
-    cursor::Cursor,
+    cursor::{Cursor, LogLevel},
     guest::{Guest, GuestEvent, GuestFault, GuestState, Outcome},
     ports::{ActivityRunner, ActivityTask, AttemptResult, Clock},
 };
@@ -57,6 +59,39 @@ impl Api {
         self.call(Method::GET, path, "", &[]).await
     }
 
+    /// Asks until the answer is as wanted: for what happens without a request to wait for it.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Reply) -> bool) -> Reply {
+        let asked = async {
+            loop {
+                let reply = self.get(path).await;
+                if wanted(&reply) {
+                    return reply;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), asked).await.expect("in time")
+    }
+
+    /// A stream of events; those after the one with the id `last`.
+    pub async fn follow(&self, path: &str, last: Option<&str>) -> Events {
+        let mut request = Request::builder().uri(path).header(header::ACCEPT, "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response =
+            self.0.clone().oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer");
+        Events {
+            status: response.status().as_u16(),
+            frames: response.into_body().into_data_stream(),
+            text: String::new(),
+        }
+    }
+
+    pub fn router(&self) -> Router {
+        self.0.clone()
+    }
+
     pub async fn delete(&self, path: &str) -> Reply {
         self.call(Method::DELETE, path, "", &[]).await
     }
@@ -69,7 +104,7 @@ impl Api {
         self.call(Method::POST, path, body, headers).await
     }
 
-    async fn call(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+    pub async fn call(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -87,6 +122,54 @@ impl Api {
             media_type: header(header::CONTENT_TYPE.as_str()),
         }
     }
+}
+
+/// A stream of server-sent events, read one by one.
+pub struct Events {
+    pub status: u16,
+    frames: axum::body::BodyDataStream,
+    text: String,
+}
+
+#[derive(Debug)]
+pub struct Event {
+    pub name: String,
+    pub id: String,
+    pub data: serde_json::Value,
+}
+
+impl Events {
+    /// The next event; none at the end of the stream. Waits for it, but not for ever.
+    pub async fn next(&mut self) -> Option<Event> {
+        tokio::time::timeout(std::time::Duration::from_secs(20), self.read()).await.expect("in time")
+    }
+
+    async fn read(&mut self) -> Option<Event> {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let event = parse(event);
+                self.text = rest.to_owned();
+                if event.is_some() {
+                    return event;
+                }
+            }
+            let frame = self.frames.next().await?.expect("a frame");
+            self.text.push_str(std::str::from_utf8(&frame).expect("text"));
+        }
+    }
+}
+
+/// None for what is a comment alone.
+fn parse(text: &str) -> Option<Event> {
+    let fields = |name: &str| -> Vec<&str> {
+        text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).collect()
+    };
+    let data = fields("data");
+    (!data.is_empty()).then(|| Event {
+        name: fields("event").concat(),
+        id: fields("id").concat(),
+        data: serde_json::from_str(&data.join("\n")).expect("JSON"),
+    })
 }
 
 impl Reply {
@@ -110,7 +193,7 @@ impl Reply {
 /// Makes guests of texts.
 struct Scripts;
 
-const SCRIPTS: [&str; 2] = ["echo", "listen"];
+const SCRIPTS: [&str; 3] = ["echo", "listen", "again"];
 
 impl GuestFactory for Scripts {
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
@@ -146,6 +229,14 @@ impl Guest for Script {
         if workflow == "echo" {
             return Ok(GuestState::Done(Outcome::Completed(input.clone())));
         }
+        let left: u64 = if workflow == "again" { input.as_str().parse().unwrap_or(0) } else { 0 };
+        if left > 0 {
+            let input = Json::of(&(left - 1)).map_err(|e| GuestFault::Contract(e.to_string()))?;
+            return Ok(GuestState::Done(Outcome::ContinuedAsNew { input, unread_messages: Vec::new() }));
+        }
+        if self.cursor.log(LogLevel::Info, "listening", Vec::new()).is_err() {
+            return Err(GuestFault::Contract("log".to_owned()));
+        }
         match self.cursor.next_message("go") {
             Ok(Ok(_)) => Ok(GuestState::Waiting),
             other => Err(GuestFault::Contract(format!("{other:?}"))),
@@ -153,6 +244,9 @@ impl Guest for Script {
     }
 
     fn resume(&mut self, event: GuestEvent) -> Result<GuestState, GuestFault> {
+        if self.cursor.log(LogLevel::Warn, "heard", vec![("n".to_owned(), "1".to_owned())]).is_err() {
+            return Err(GuestFault::Contract("log".to_owned()));
+        }
         Ok(match event {
             GuestEvent::Resolved { outcome: Ok(message), .. } => GuestState::Done(Outcome::Completed(message)),
             GuestEvent::Resolved { outcome: Err(failure), .. } => GuestState::Done(Outcome::Failed(failure)),

@@ -1,6 +1,10 @@
 //! The routes over a real engine with the store in memory and a scripted guest, called without a socket.
 
 mod fixture;
+mod openapi;
+mod pages;
+mod starts;
+mod streams;
 
 use fixture::{Api, Reply};
 
@@ -109,6 +113,14 @@ async fn bad_requests_get_problems_that_say_what_is_wrong() {
     api.post(executions, &deep).await.problem(400, "invalid-json");
     let large = format!(r#"{{"workflow":"echo","input":"{}"}}"#, "x".repeat(3 << 20));
     api.post(executions, &large).await.problem(413, "payload-too-large");
+    let xml = api.post_with(executions, "<a/>", &[("content-type", "text/xml; charset=utf-8")]).await;
+    xml.problem(415, "unsupported-media-type");
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    api.post_with(executions, r#"{"workflow":"echo"}"#, &form).await.expect(201);
+    api.get("/v1/namespaces/default/executions/%FF").await.problem(400, "invalid-path");
+    api.get("/v1/namespaces/%C3%28/executions").await.problem(400, "invalid-path");
+    api.get(&format!("{executions}?limit=1&limit=2")).await.problem(400, "invalid-query");
+    api.get(&format!("{executions}?limit=many")).await.problem(400, "invalid-query");
     api.get("/v1/namespaces/a%20b/executions").await.problem(400, "invalid-name");
     api.get("/v1/namespaces/default/executions?status=odd").await.problem(400, "invalid-query");
     api.get("/v1/namespaces/default/executions?staus=running").await.problem(400, "invalid-query");

@@ -1,4 +1,4 @@
-//! `relive history ID`: a timeline, a line an event; or the whole history as JSON.
+//! `relive history ID`: a timeline, a line an event; or the whole history as JSON; or events as they come.
 
 use relive_core::{Json, Timestamp};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::{
     client::decode,
     exit::{Exit, Failure},
     output::{self, Table, compact, duration},
+    stream,
     wire::{Attributes, Event, HistoryPage},
 };
 
@@ -25,6 +26,9 @@ pub struct Args {
     /// Begin with this event
     #[arg(long, default_value_t = 1, value_name = "EVENT")]
     from: u64,
+    /// Stay, and show events as they come, until the end; with --json a line each
+    #[arg(long)]
+    follow: bool,
 }
 
 #[derive(Serialize)]
@@ -36,6 +40,9 @@ struct Whole<'a> {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.follow {
+        return follow(args, context);
+    }
     let client = &context.client;
     let first = client.execution(&args.id, &["history"]).query("from", args.from).query("limit", PAGE);
     let mut page: HistoryPage = decode(&client.get(&first)?)?;
@@ -50,17 +57,26 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         } else {
             timeline.print(&page.events)?;
         }
-        let Some(next) = page.next else { break };
-        // The same run to the end, also if another was started meanwhile.
-        page = decode(
-            &client.get(&client.run(&args.id, &["history"], &run_id).query("from", next).query("limit", PAGE))?,
-        )?;
+        // The same run to the end, also if another was started meanwhile: the cursor names it.
+        let Some(next) = page.next_cursor else { break };
+        let route = client.execution(&args.id, &["history"]).query("cursor", next).query("limit", PAGE);
+        page = decode(&client.get(&route)?)?;
     }
     if context.global.json {
         output::line(&serde_json::to_string(&whole).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?)?;
     } else if !whole.fingerprint.is_empty() {
         output::line(&format!("fingerprint {}", whole.fingerprint))?;
     }
+    Ok(Exit::Ok)
+}
+
+fn follow(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let route = context.client.execution(&args.id, &["history"]).query("from", args.from);
+    let mut timeline = Timeline { compact: args.compact, begin: None };
+    stream::follow(context, &route, |event| {
+        let raw: Box<RawValue> = decode(&event.data)?;
+        if context.global.json { output::line(raw.get()) } else { timeline.print(&[raw]) }
+    })?;
     Ok(Exit::Ok)
 }
 

@@ -1,14 +1,13 @@
 //! `relive list`.
 
-use relive_core::ports::Status;
-use relive_engine::views::ExecutionPage;
-
 use crate::{
     Context,
     client::decode,
     exit::{Exit, Failure},
     output::{self, Table, ago, duration},
+    wire::ExecutionPage,
 };
+use relive_core::ports::Status;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -26,7 +25,7 @@ pub struct Args {
     limit: u64,
     /// Go on where the page before ended
     #[arg(long, value_name = "CURSOR")]
-    after: Option<String>,
+    cursor: Option<String>,
 }
 
 fn status(name: &str) -> Result<Status, String> {
@@ -41,7 +40,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         .query_if("workflow", args.workflow.as_deref())
         .query_if("status", args.status.map(Status::name))
         .query_if("workflow_id", args.id.as_deref())
-        .query_if("after", args.after.as_deref());
+        .query_if("cursor", args.cursor.as_deref());
     let answer = context.client.get(&route)?;
     if context.global.json {
         output::line(&answer)?;
@@ -68,8 +67,8 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         ]);
     }
     output::line(&table.render())?;
-    if let Some(next) = page.next {
-        output::note(context, &format!("there are more: --after {next}"));
+    if let Some(next) = page.next_cursor {
+        output::note(context, &format!("there are more: --cursor {next}"));
     }
     Ok(Exit::Ok)
 }

@@ -11,6 +11,7 @@ mod history;
 mod inspect;
 mod list;
 mod logs;
+mod openapi;
 mod query;
 mod replay;
 mod result;
@@ -74,6 +75,8 @@ pub enum Verb {
     Verify(verify::Args),
     /// Check this machine, the data directory and the host
     Doctor(doctor::Args),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi(openapi::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -101,6 +104,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Fork(args) => fork::run(&args, context),
         Verb::Verify(args) => verify::run(&args, context),
         Verb::Doctor(args) => doctor::run(&args, context),
+        Verb::Openapi(args) => openapi::run(&args),
         Verb::Completions(args) => completions::run(&args),
     }
 }

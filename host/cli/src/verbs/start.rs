@@ -24,6 +24,16 @@ pub struct Args {
     /// Your key of the execution; at most one open run has it. A fresh UUID if absent
     #[arg(long, value_name = "ID")]
     id: Option<String>,
+    /// An idempotency key: the same request again is answered with the run that it started. Without --id the id
+    /// derives from it
+    #[arg(long, value_name = "KEY")]
+    request_id: Option<String>,
+    /// What to do if the id has an open run
+    #[arg(long, value_parser = ["fail", "use-existing", "terminate-existing"], default_value = "fail", value_name = "POLICY")]
+    on_conflict: String,
+    /// What to do if the id's latest run has ended
+    #[arg(long, value_parser = ["allow", "allow-failed-only", "reject"], default_value = "allow", value_name = "POLICY")]
+    reuse: String,
     /// Names your request in logs and events
     #[arg(long, value_name = "ID")]
     correlation_id: Option<String>,
@@ -43,6 +53,10 @@ struct Body<'a> {
     input: &'a Json,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    on_conflict: &'a str,
+    reuse: &'a str,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -52,20 +66,24 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         workflow_id: args.id.as_deref(),
         input: &input,
         correlation_id: args.correlation_id.as_deref(),
+        request_id: args.request_id.as_deref(),
+        on_conflict: &args.on_conflict,
+        reuse: &args.reuse,
     };
     let body = serde_json::to_string(&body).map_err(|e| Failure::usage(e.to_string()))?;
     let answer = context.client.post(&context.client.namespace("executions"), &body)?;
     let started: Started = decode(&answer)?;
     let id = &started.workflow_id;
+    let done = if started.existing { "there is" } else { "started" };
     if args.wait {
-        output::note(context, &format!("started {id} (run {})", started.run_id));
+        output::note(context, &format!("{done} {id} (run {})", started.run_id));
         let (answer, view) = wait::for_result(context, id, args.timeout)?;
         return wait::tell(context, id, &answer, &view);
     }
     if context.global.json {
         output::line(&answer)?;
     } else {
-        output::line(&format!("started {id} (run {})", started.run_id))?;
+        output::line(&format!("{done} {id} (run {})", started.run_id))?;
     }
     Ok(Exit::Ok)
 }

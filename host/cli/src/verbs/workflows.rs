@@ -8,7 +8,7 @@ use crate::{
     client::decode,
     exit::{Exit, Failure},
     output::{self, Table, ago, compact},
-    wire::{Activities, Versions, short},
+    wire::{Activity, Version, short},
 };
 
 #[derive(Debug, clap::Args)]
@@ -19,37 +19,26 @@ pub struct Args {
 
 /// Both answers in one document.
 #[derive(Serialize)]
-struct Both<'a> {
-    workflows: &'a RawValue,
-    activities: &'a RawValue,
-}
-
-#[derive(serde::Deserialize)]
-struct Workflows<'a> {
-    #[serde(borrow)]
-    workflows: &'a RawValue,
-}
-
-#[derive(serde::Deserialize)]
-struct Deployed<'a> {
-    #[serde(borrow)]
-    activities: &'a RawValue,
+struct Both {
+    workflows: Vec<Box<RawValue>>,
+    activities: Vec<Box<RawValue>>,
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let client = &context.client;
-    let versions = client.get(&client.namespace("workflows").query_if("workflow", args.workflow.as_deref()))?;
-    let activities = client.get(&client.namespace("activities"))?;
+    let route = client.namespace("workflows").query_if("workflow", args.workflow.as_deref());
+    let both = Both {
+        workflows: client.all(&route, "workflows")?,
+        activities: client.all(&client.namespace("activities"), "activities")?,
+    };
     if context.global.json {
-        let understood = |e: serde_json::Error| Failure::new(Exit::Failed, "not-understood", e.to_string());
-        let workflows = serde_json::from_str::<Workflows<'_>>(&versions).map_err(understood)?.workflows;
-        let activities = serde_json::from_str::<Deployed<'_>>(&activities).map_err(understood)?.activities;
-        output::line(&serde_json::to_string(&Both { workflows, activities }).map_err(understood)?)?;
+        let text = serde_json::to_string(&both).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?;
+        output::line(&text)?;
         return Ok(Exit::Ok);
     }
-    let versions: Versions = decode(&versions)?;
     let mut table = Table::new(&["WORKFLOW", "VERSION", "DIGEST", "ACTIVE", "DEPLOYED"]);
-    for row in &versions.workflows {
+    for row in &both.workflows {
+        let row: Version = decode(row.get())?;
         let active = if row.active { "yes" } else { "" };
         table.row([
             row.workflow.clone(),
@@ -60,10 +49,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         ]);
     }
     output::line(&table.render())?;
-    let activities: Activities = decode(&activities)?;
-    if args.workflow.is_none() && !activities.activities.is_empty() {
+    if args.workflow.is_none() && !both.activities.is_empty() {
         let mut table = Table::new(&["ACTIVITY", "KIND", "TARGET", "BREAKER", "GRANTS", "DEPLOYED"]);
-        for row in &activities.activities {
+        for row in &both.activities {
+            let row: Activity = decode(row.get())?;
             table.row([
                 row.name.clone(),
                 row.kind.clone(),

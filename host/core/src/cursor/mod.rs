@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     command::Recorded,
-    event::{Attributes, EventBody, ExecutionStarted, HistoryEvent},
+    event::{Attributes, EventBody, ExecutionStarted, HistoryEvent, StartKey},
     ids::{Digest, ExecutionKey, RunId},
     json::Json,
     limits::RunLimits,
@@ -40,6 +40,8 @@ pub struct RunContext {
     pub digest: Digest,
     pub started_at: Timestamp,
     pub continued_from: Option<RunId>,
+    /// The request that started it; the run that continues it inherits it.
+    pub start_key: Option<Arc<StartKey>>,
     pub correlation_id: Option<Arc<str>>,
     pub seed: [u8; 32],
     pub limits: RunLimits,
@@ -55,6 +57,7 @@ impl RunContext {
             digest,
             started_at: at,
             continued_from: start.continued_from,
+            start_key: start.start_key.clone(),
             correlation_id: body.correlation_id.clone(),
             seed: start.seed,
             limits: start.limits,

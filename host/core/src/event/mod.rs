@@ -5,6 +5,7 @@
 
 mod activity;
 mod marker;
+mod old;
 mod operator;
 mod signal;
 mod snapshot;
@@ -22,6 +23,7 @@ pub use activity::{
     TaskTimedOut, TimeoutType,
 };
 pub use marker::VersionRecorded;
+pub(crate) use old::ExecutionStartedV1;
 pub use operator::CommandIssued;
 pub use signal::SignalReceived;
 pub use snapshot::{SnapshotCreated, SnapshotDiscarded};
@@ -29,7 +31,7 @@ pub use timer::{TimerCanceled, TimerCreated, TimerFired};
 pub use workflow::{
     BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted,
     ExecutionContinuedAsNew, ExecutionFailed, ExecutionForked, ExecutionStarted, ExecutionTerminated,
-    ExecutionUnblocked,
+    ExecutionUnblocked, StartKey,
 };
 
 /// What an event is about.

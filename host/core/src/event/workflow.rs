@@ -19,6 +19,25 @@ pub struct CarriedMessage {
     pub payload: Json,
 }
 
+/// The request that a run was started by, for retries of it: the same key and digest is the same request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartKey {
+    /// The caller's idempotency key.
+    pub request_id: Arc<str>,
+    /// The run that the request started. A run that continues it carries the key on.
+    pub run_id: RunId,
+    /// SHA-256 of the workflow's name, a zero byte, and the input in its canonical form.
+    pub request: Digest,
+}
+
+impl StartKey {
+    #[must_use]
+    pub fn new(request_id: &str, run_id: RunId, workflow: &str, input: &Json) -> Self {
+        let request = [workflow.as_bytes(), &[0], &input.canonical()].concat();
+        Self { request_id: request_id.into(), run_id, request: Digest::of(&request) }
+    }
+}
+
 /// The run began. Event 1 of every history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecutionStarted {
@@ -39,6 +58,8 @@ pub struct ExecutionStarted {
     pub carried_messages: Vec<CarriedMessage>,
     /// A cancel request that the run before did not get to see: delivered right after the start.
     pub carried_cancel: bool,
+    /// The request that started it, if that had an idempotency key. Since version 2.
+    pub start_key: Option<Arc<StartKey>>,
 }
 
 /// The events before were copied from another execution, which this one left there.

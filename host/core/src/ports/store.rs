@@ -336,6 +336,17 @@ pub struct ListFilter {
     pub status: Option<Status>,
 }
 
+impl ListFilter {
+    /// Whether the row is one of those.
+    #[must_use]
+    pub fn holds(&self, row: &ExecutionRow) -> bool {
+        row.execution.namespace == self.namespace
+            && self.workflow.as_ref().is_none_or(|w| **w == *row.workflow)
+            && self.workflow_id.as_ref().is_none_or(|id| *id == row.execution.workflow_id)
+            && self.status.is_none_or(|status| status == row.status)
+    }
+}
+
 /// A value that queries read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {

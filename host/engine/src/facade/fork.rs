@@ -90,6 +90,7 @@ impl Engine {
             None => return Err(Error::new(ErrorKind::EventStore, "internal", "the store gave no answer")),
         }
         self.copy_image(&row, run, &execution, through);
+        context.changes.restated(run);
         context.registry.post(run, Message::Wake);
         Ok(Forked { workflow_id: execution.workflow_id.to_string(), run_id: execution.run_id, through })
     }

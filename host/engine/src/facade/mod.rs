@@ -4,9 +4,11 @@
 mod control;
 pub(crate) mod deep;
 mod deploy;
+pub(crate) mod follow;
 mod fork;
 mod lookup;
 mod pending;
+mod policies;
 mod reads;
 mod relive;
 mod results;

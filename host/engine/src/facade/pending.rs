@@ -6,15 +6,16 @@ use relive_core::{
     ports::{ExecutionRow, TaskRow},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::lookup::store_error;
-use crate::{engine::Engine, requests::Target};
+use crate::{engine::Engine, requests::Target, schema};
 
 /// Open tasks that are looked at for one page.
 const PAGE: usize = 1_000;
 
 /// Where a pending activity stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PendingState {
     /// The host itself runs it, or will in a moment.
@@ -30,7 +31,7 @@ pub enum PendingState {
 }
 
 /// An activity that is scheduled and not resolved.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PendingActivity {
     pub workflow_id: String,
     pub run_id: String,
@@ -41,8 +42,10 @@ pub struct PendingActivity {
     pub attempt: u32,
     /// 0: without end.
     pub maximum_attempts: u32,
+    #[schema(value_type = schema::Timestamp)]
     pub scheduled_at: Timestamp,
     /// When the attempt is, or was, due.
+    #[schema(value_type = schema::Timestamp)]
     pub due_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task_queue: Option<String>,
@@ -50,19 +53,21 @@ pub struct PendingActivity {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Timestamp>)]
     pub started_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Failure>)]
     pub last_failure: Option<Failure>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::Json, required = false)]
     pub heartbeat_details: Option<Json>,
     pub cancel_requested: bool,
 }
 
 /// A page of them, by execution and step.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PendingPage {
     pub activities: Vec<PendingActivity>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
 }
 

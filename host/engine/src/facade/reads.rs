@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use relive_core::{
     Digest, Error, ErrorKind, RunKey,
-    cursor::LogLine,
     event::Attributes,
     fingerprint,
     ports::{ExecutionRow, ListFilter, Status},
@@ -15,31 +14,23 @@ use crate::{
     engine::Engine,
     owner::decoded_history,
     requests::Target,
-    views::{ExecutionDetail, ExecutionPage, ExecutionView, HistoryPage, HostStatus, QueryView, StepView},
+    views::{ExecutionDetail, ExecutionView, Executions, HistoryPage, HostStatus, LogsPage, QueryView, StepView},
 };
 
 /// Rows and events that one page holds at most.
 const MAX_PAGE: usize = 1_000;
 
 impl Engine {
-    /// Executions, newest first, `limit` a page (at most 1,000); `after` is the last page's `next`.
-    pub async fn list(&self, filter: ListFilter, after: Option<String>, limit: usize) -> Result<ExecutionPage, Error> {
-        let before = match after.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(key)) => Some(RunKey(key)),
-            Some(Err(_)) => {
-                return Err(Error::new(
-                    ErrorKind::Validation,
-                    "invalid-cursor",
-                    "the page cursor is not one that a list gave; begin without",
-                ));
-            }
-        };
+    /// Executions, newest first, those before `before`; `limit` a page (at most 1,000).
+    pub async fn list(&self, filter: ListFilter, before: Option<RunKey>, limit: usize) -> Result<Executions, Error> {
         let limit = limit.clamp(1, MAX_PAGE);
         self.blocking(move |engine| {
-            let rows = engine.context.store.list(&filter, before, limit).map_err(store_error)?;
-            let next = if rows.len() == limit { rows.last().map(|r| r.key.0.to_string()) } else { None };
-            Ok(ExecutionPage { executions: rows.iter().map(ExecutionView::from).collect(), next })
+            // One more than asked for tells whether there are more.
+            let mut rows = engine.context.store.list(&filter, before, limit + 1).map_err(store_error)?;
+            let more = rows.len() > limit;
+            rows.truncate(limit);
+            let next = rows.last().filter(|_| more).map(|row| row.key);
+            Ok(Executions { executions: rows.iter().map(ExecutionView::from).collect(), next })
         })
         .await
     }
@@ -72,12 +63,13 @@ impl Engine {
         let limit = limit.clamp(1, MAX_PAGE);
         self.blocking(move |engine| {
             let row = engine.find(&target)?;
-            let stored = engine.context.store.read_from(row.key, from.max(1), limit).map_err(store_error)?;
-            let full = stored.len() == limit;
+            let mut stored = engine.context.store.read_from(row.key, from.max(1), limit + 1).map_err(store_error)?;
+            let more = stored.len() > limit;
+            stored.truncate(limit);
             let events = stored.iter().map(|e| e.decode()).collect::<Result<Vec<_>, _>>();
             let events =
                 events.map_err(|e| Error::new(ErrorKind::Codec, "corrupt", e.to_string()).at(&row.execution))?;
-            let next = events.last().filter(|_| full).map(|e| e.event_id + 1);
+            let next = events.last().filter(|_| more).map(|e| e.event_id + 1);
             Ok(HistoryPage {
                 workflow_id: row.execution.workflow_id.to_string(),
                 run_id: row.execution.run_id,
@@ -116,12 +108,17 @@ impl Engine {
         .await
     }
 
-    /// Log lines after number `after`, each with its number.
-    pub async fn logs(&self, target: Target, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, Error> {
+    /// Log lines after number `after`.
+    pub async fn logs(&self, target: Target, after: u64, limit: usize) -> Result<LogsPage, Error> {
         let limit = limit.clamp(1, MAX_PAGE);
         self.blocking(move |engine| {
             let row = engine.find(&target)?;
-            engine.context.store.logs(row.key, after, limit).map_err(store_error)
+            let mut lines = engine.context.store.logs(row.key, after, limit + 1).map_err(store_error)?;
+            let more = lines.len() > limit;
+            lines.truncate(limit);
+            let next = lines.last().filter(|_| more).map(|(number, _)| *number);
+            let workflow_id = row.execution.workflow_id.to_string();
+            Ok(LogsPage { workflow_id, run_id: row.execution.run_id, lines, next })
         })
         .await
     }

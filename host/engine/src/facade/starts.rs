@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use relive_core::{
     Error, ErrorKind, ExecutionKey, Json, WorkflowId,
-    event::{Attributes, EventBody, ExecutionStarted, SignalReceived},
+    event::{Attributes, EventBody, ExecutionStarted, SignalReceived, StartKey},
     ids::check_id,
     ports::{ExecutionRow, NewExecution},
 };
@@ -17,6 +17,7 @@ use crate::{
     message::{Incoming, Message},
     requests::{SignalRequest, StartRequest, Target},
     views::Started,
+    workflows::Active,
 };
 
 impl Engine {
@@ -24,21 +25,13 @@ impl Engine {
     pub async fn start_execution(&self, request: StartRequest) -> Result<Started, Error> {
         self.accepting()?;
         self.check_size(&request.input)?;
+        if request.policy.looks_first() { self.start_looking(request).await } else { self.start_new(request).await }
+    }
+
+    /// Starts a run, whatever there was before; the store refuses a second open one of its workflow id.
+    pub(super) async fn start_new(&self, request: StartRequest) -> Result<Started, Error> {
         let context = &self.context;
-        let active = match context
-            .workflows
-            .active(&context.catalog, &request.namespace, &request.workflow)
-            .map_err(store_error)?
-        {
-            Some(active) => active,
-            None => {
-                let message = format!(
-                    "there is no workflow {:?} in namespace {}; `relive workflows` shows those there are, `relive deploy` adds one",
-                    request.workflow, request.namespace
-                );
-                return Err(Error::new(ErrorKind::Validation, "unknown-workflow", message));
-            }
-        };
+        let active = self.active(&request)?;
         active.check(&request.input)?;
         let now = context.clock.now();
         let workflow_id = match request.workflow_id {
@@ -49,9 +42,11 @@ impl Engine {
         let run_id = ids::run_id(now);
         let execution = ExecutionKey { namespace: request.namespace, workflow_id, run_id };
         let correlation_id: Option<Arc<str>> = request.correlation_id.as_deref().map(Arc::from);
+        let workflow = active.row.workflow.clone();
+        let key = request.policy.request_id.map(|id| StartKey::new(&id, run_id, &workflow, &request.input));
         let start = ExecutionStarted {
             execution: execution.clone(),
-            workflow: active.row.workflow.clone(),
+            workflow: workflow.clone(),
             export: active.row.export.clone(),
             digest: active.row.digest,
             input: request.input,
@@ -60,9 +55,9 @@ impl Engine {
             continued_from: None,
             carried_messages: Vec::new(),
             carried_cancel: false,
+            start_key: key.map(Arc::new),
         };
-        let started = Started { workflow_id: execution.workflow_id.to_string(), run_id };
-        let workflow = active.row.workflow.clone();
+        let started = Started { workflow_id: execution.workflow_id.to_string(), run_id, existing: false };
         let new = NewExecution {
             execution,
             workflow,
@@ -77,6 +72,19 @@ impl Engine {
         context.registry.post(run, Message::Start { new: Box::new(new), start: Box::new(body), reply });
         self.answered(answer).await?;
         Ok(started)
+    }
+
+    /// The version that new runs of the workflow take.
+    fn active(&self, request: &StartRequest) -> Result<Arc<Active>, Error> {
+        let context = &self.context;
+        let found = context.workflows.active(&context.catalog, &request.namespace, &request.workflow);
+        found.map_err(store_error)?.ok_or_else(|| {
+            let message = format!(
+                "there is no workflow {:?} in namespace {}; `relive workflows` shows those there are, `relive deploy` adds one",
+                request.workflow, request.namespace
+            );
+            Error::new(ErrorKind::Validation, "unknown-workflow", message)
+        })
     }
 
     /// Sends a message; its id. When it returns, the message is durable. The same id again is the same message.

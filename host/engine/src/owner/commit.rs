@@ -87,7 +87,13 @@ impl Owner {
     fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
         let Flight { row, effects, taken, replies, rode, ended, claims, acks } = flight;
         self.create = None;
+        let restated = self.row.as_ref().is_none_or(|before| before.status != row.status);
         self.row = Some(row);
+        // Before anybody is answered: who was answered and follows then is not told of what it knows.
+        context.changes.appended(self.run);
+        if restated {
+            context.changes.restated(self.run);
+        }
         self.riding.drain(..rode.min(self.riding.len()));
         for incoming in taken {
             incoming.answer(Ok(()));
@@ -109,6 +115,7 @@ impl Owner {
             self.close(context, &ended);
         }
         if let Some(next) = item.successor {
+            context.changes.restated(next.run);
             context.registry.post(next.run, Message::Wake);
         }
         abort::point("after-dispatch");

@@ -99,6 +99,7 @@ impl Owner {
         };
         let mut execution = old.execution.clone();
         execution.run_id = run_id;
+        let start_key = self.life.as_mut().and_then(|l| l.guest().cursor().run().start_key.clone());
         let seen = self.life.as_mut().is_some_and(|l| l.guest().cursor().cancel_delivered());
         let start = ExecutionStarted {
             execution: execution.clone(),
@@ -112,6 +113,7 @@ impl Owner {
             carried_messages,
             carried_cancel: !seen
                 && self.queue.iter().any(|i| matches!(i.body.attributes, Attributes::CancelRequested(_))),
+            start_key,
         };
         let new = NewExecution {
             execution,

@@ -44,18 +44,20 @@ pub(crate) struct Waiting {
 }
 
 /// What is known of a queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct QueueView {
     pub name: String,
     /// Attempts that are ready and wait for a worker.
     pub backlog: u64,
     /// When the oldest of them became ready.
+    #[schema(value_type = Option<crate::schema::Timestamp>)]
     pub oldest: Option<Timestamp>,
     /// Attempts that workers have.
     pub claimed: u64,
     /// Polls that wait.
     pub pollers: u64,
     /// When a worker last asked for work.
+    #[schema(value_type = Option<crate::schema::Timestamp>)]
     pub last_poll: Option<Timestamp>,
     /// Attempts that became ready, and that were handed to a poll, since the host started.
     pub added: u64,

@@ -22,7 +22,7 @@ const SHOW_ENDED_NANOS: u64 = 3_600 * 1_000_000_000;
 /// Workers of a namespace at once: more is a client that registers in a loop.
 const MAX_WORKERS: usize = 20_000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum WorkerState {
     /// Registered, and has not asked for work yet.
@@ -35,7 +35,7 @@ pub enum WorkerState {
 }
 
 /// A worker, as operators see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct WorkerView {
     pub id: String,
     /// What it calls itself: host and process, mostly.
@@ -50,7 +50,9 @@ pub struct WorkerView {
     /// The library that it is made with, as it says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sdk: Option<String>,
+    #[schema(value_type = crate::schema::Timestamp)]
     pub registered_at: Timestamp,
+    #[schema(value_type = crate::schema::Timestamp)]
     pub last_seen: Timestamp,
     /// Attempts that it has.
     pub running: u64,

@@ -45,6 +45,7 @@ pub fn cursor(limits: RunLimits) -> Cursor {
         digest: Digest([7; 32]),
         started_at: Timestamp(1),
         continued_from: None,
+        start_key: None,
         correlation_id: None,
         seed: [3; 32],
         limits,

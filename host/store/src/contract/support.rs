@@ -5,7 +5,7 @@ use std::sync::Arc;
 use relive_core::{
     Attributes, Digest, Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
     canonical_hash::GENESIS,
-    codec::{Codec, CodecId, StoredEvent},
+    codec::{Codec, CodecId, StoredEvent, current_version},
     event::{
         CancelRequested, EventBody, ExecutionCompleted, ExecutionContinuedAsNew, ExecutionStarted, ExecutionTerminated,
         SignalReceived, TaskCompleted, TaskScheduled, TimerCreated, TimerFired,
@@ -91,6 +91,7 @@ impl Script {
             continued_from: None,
             carried_messages: Vec::new(),
             carried_cancel: false,
+            start_key: None,
         };
         let mut item = self.item(epoch, [EventBody::new(None, start)]);
         item.create = Some(NewExecution {
@@ -187,7 +188,7 @@ pub fn stored(event_id: u64, timestamp: Timestamp, body: &EventBody, prev: &[u8;
         timestamp,
         event_type: body.event_type().code(),
         codec: CodecId::Postcard.codec_id(),
-        event_version: 1,
+        event_version: current_version(body.event_type()),
         bytes: bytes.into(),
         hash: GENESIS,
     };

@@ -74,13 +74,6 @@ impl Run {
     }
 }
 
-fn fits(filter: &ListFilter, row: &ExecutionRow) -> bool {
-    row.execution.namespace == filter.namespace
-        && filter.workflow.as_ref().is_none_or(|w| **w == *row.workflow)
-        && filter.workflow_id.as_ref().is_none_or(|id| *id == row.execution.workflow_id)
-        && filter.status.is_none_or(|status| status == row.status)
-}
-
 impl HistoryStore for MemoryStore {
     fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>> {
         let mut state = self.state.lock();
@@ -135,7 +128,7 @@ impl HistoryStore for MemoryStore {
         let state = self.state.lock();
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = state.runs.range((Bound::Unbounded, end)).rev().map(|(_, r)| &r.row);
-        Ok(rows.filter(|row| fits(filter, row)).take(limit).cloned().collect())
+        Ok(rows.filter(|row| filter.holds(row)).take(limit).cloned().collect())
     }
 
     fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {

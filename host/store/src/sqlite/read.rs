@@ -58,9 +58,12 @@ pub(super) fn list(
     let namespace = filter.namespace.as_str();
     params.push((":namespace", &namespace));
     let id = filter.workflow_id.as_ref().map(WorkflowId::as_str);
+    if id.is_some() || filter.workflow.is_some() {
+        // By name an index is the better way, so the namespace's term must be one that it can use.
+        sql = sql.replace("+namespace", "namespace");
+    }
     if id.is_some() {
-        // By name the index is the better way, so the namespace's term must be one that it can use.
-        sql = sql.replace("+namespace", "namespace") + " AND workflow_id = :id";
+        sql += " AND workflow_id = :id";
         params.push((":id", &id));
     }
     if filter.workflow.is_some() {

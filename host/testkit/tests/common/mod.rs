@@ -75,6 +75,7 @@ fn context(program: &[Op]) -> (ExecutionStarted, EventBody) {
         continued_from: None,
         carried_messages: Vec::new(),
         carried_cancel: false,
+        start_key: None,
     };
     (start.clone(), EventBody::new(None, start))
 }

@@ -1,63 +1,90 @@
 //! `POST /executions/{id}/cancel`, `/terminate`, `/unblock`: an operator's word, with an optional `{"reason": ".."}`.
 //! Answered once it is recorded; a cancel is recorded before the guest has seen it.
 
-use axum::{
-    Json,
-    body::{Body, Bytes},
-    extract::State,
-};
+use axum::{Json, extract::State};
 use relive_engine::Engine;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
-    extract::{ExecutionPath, parse_or_default, read_small},
+    extract::{ExecutionPath, JsonBody, parse_or_default},
     problem::Problem,
 };
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Reason {
+    /// Why; kept in the history.
     #[serde(default)]
     reason: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Recorded {
     workflow_id: String,
     action: &'static str,
 }
 
-async fn reason(body: Body) -> Result<String, Problem> {
-    let bytes: Bytes = read_small(body).await?;
+fn reason(JsonBody(bytes): JsonBody) -> Result<String, Problem> {
     Ok(parse_or_default::<Reason>(&bytes)?.reason)
 }
 
+/// Asks an execution to cancel; its code may clean up
+#[utoipa::path(
+    post,
+    path = "/cancel",
+    tag = "operate",
+    operation_id = "cancel",
+    request_body(content = Option<Reason>),
+    responses((status = 200, description = "Recorded", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn cancel(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    body: JsonBody,
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
-    engine.cancel(target, reason(body).await?).await?;
+    engine.cancel(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "cancel" }))
 }
 
+/// Ends an execution without asking its code
+#[utoipa::path(
+    post,
+    path = "/terminate",
+    tag = "operate",
+    operation_id = "terminate",
+    request_body(content = Option<Reason>),
+    responses((status = 200, description = "Recorded", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn terminate(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    body: JsonBody,
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
-    engine.terminate(target, reason(body).await?).await?;
+    engine.terminate(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "terminate" }))
 }
 
+/// Lets a blocked execution try again
+#[utoipa::path(
+    post,
+    path = "/unblock",
+    tag = "operate",
+    operation_id = "unblock",
+    request_body(content = Option<Reason>),
+    responses((status = 200, description = "Recorded", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced", "not-blocked"])))
+)]
 pub async fn unblock(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
-    body: Body,
+    body: JsonBody,
 ) -> Result<Json<Recorded>, Problem> {
     let workflow_id = target.workflow_id.to_string();
-    engine.unblock(target, reason(body).await?).await?;
+    engine.unblock(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "unblock" }))
 }

@@ -3,47 +3,41 @@
 mod control;
 mod fork;
 mod history;
-mod list;
+pub(super) mod list;
 mod logs;
 mod queries;
 mod replay;
 mod result;
 mod show;
 mod signal;
-mod start;
+pub(super) mod start;
 mod state;
 mod steps;
 
-use axum::{
-    Router,
-    routing::{get, post},
-};
 use relive_engine::Engine;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::verify;
 
-pub use list::list;
-pub use start::start;
-
 /// The routes below `/executions/{id}`.
-pub fn of_one() -> Router<Engine> {
-    Router::new()
-        .route("/", get(show::show))
-        .route("/result", get(result::result))
-        .route("/history", get(history::history))
-        .route("/signals/{param}", post(signal::signal))
-        .route("/queries", get(queries::all))
-        .route("/queries/{param}", get(queries::one))
-        .route("/logs", get(logs::logs))
-        .route("/cancel", post(control::cancel))
-        .route("/terminate", post(control::terminate))
-        .route("/unblock", post(control::unblock))
-        .route("/activities/{param}/pause", post(steps::pause))
-        .route("/activities/{param}/resume", post(steps::resume))
-        .route("/activities/{param}/reset", post(steps::reset))
-        .route("/activities/{param}/update", post(steps::update))
-        .route("/fork", post(fork::fork))
-        .route("/replay", post(replay::replay))
-        .route("/state", get(state::state))
-        .route("/verify", post(verify::execution))
+pub fn of_one() -> OpenApiRouter<Engine> {
+    OpenApiRouter::new()
+        .routes(routes!(show::show))
+        .routes(routes!(result::result))
+        .routes(routes!(history::history))
+        .routes(routes!(signal::signal))
+        .routes(routes!(queries::all))
+        .routes(routes!(queries::one))
+        .routes(routes!(logs::logs))
+        .routes(routes!(control::cancel))
+        .routes(routes!(control::terminate))
+        .routes(routes!(control::unblock))
+        .routes(routes!(steps::pause))
+        .routes(routes!(steps::resume))
+        .routes(routes!(steps::reset))
+        .routes(routes!(steps::update))
+        .routes(routes!(fork::fork))
+        .routes(routes!(replay::replay))
+        .routes(routes!(state::state))
+        .routes(routes!(verify::execution))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::{Extension, Json, extract::State};
 use relive_engine::{Engine, Target, views::ResultView};
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::{
     connection::Connection,
@@ -16,11 +17,24 @@ use crate::{
 /// Proxies cut quiet connections off after a minute or more.
 pub const MAX_WAIT_MS: u64 = 60_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ResultQuery {
+    /// How long to wait for the end; more is cut to 60,000.
+    #[param(minimum = 0, maximum = 60_000)]
     wait_ms: Option<u64>,
 }
 
+/// How it ended, or how it stands when the time is up
+#[utoipa::path(
+    get,
+    path = "/result",
+    tag = "executions",
+    operation_id = "result",
+    params(ResultQuery),
+    responses((status = 200, description = "The result, the failure, or that it is open", body = ResultView)),
+    extensions(("x-problems" = json!(["unknown-execution"])))
+)]
 pub async fn result(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,

@@ -2,53 +2,70 @@
 //! `?raw=true` the whole body is the input. The header `Idempotency-Key` is the message id: the same one again is the
 //! same message.
 
-use axum::{Json, body::Body, extract::State, http::HeaderMap};
-use relive_engine::{Engine, SignalRequest};
+use axum::{Json, extract::State, http::HeaderMap};
+use relive_engine::{Engine, SignalRequest, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    extract::{ExecutionPath, Param, Query, header, parse_or_default, read_small, take_json, whole_json},
+    extract::{
+        ExecutionPath, IdempotencyKey, JsonBody, Param, Query, idempotency_key, parse_or_default, take_json, whole_json,
+    },
     problem::Problem,
 };
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SignalBody<'a> {
+    /// The message; `null` if absent.
     #[serde(borrow)]
+    #[schema(value_type = schema::Json, required = false)]
     input: Option<&'a RawValue>,
+    /// The same id twice is one message. The header `Idempotency-Key` if absent, else a fresh UUID.
+    #[schema(max_length = 256)]
     message_id: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct SignalQuery {
+    /// The whole body is the message.
     #[serde(default)]
     raw: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct Sent {
     message_id: String,
 }
 
+/// Sends a message
+#[utoipa::path(
+    post,
+    path = "/signals/{channel}",
+    tag = "executions",
+    operation_id = "signal",
+    params(SignalQuery, IdempotencyKey),
+    request_body(content = Option<SignalBody>),
+    responses((status = 200, description = "The message is durable", body = Sent)),
+    extensions(("x-problems" = json!(["unknown-execution", "closed", "shutting-down", "fenced", "unknown-channel", "history-full"])))
+)]
 pub async fn signal(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
     Param(channel): Param,
     Query(query): Query<SignalQuery>,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Sent>, Problem> {
-    let bytes = read_small(body).await?;
-    let key = header(&headers, IDEMPOTENCY_KEY)?.map(str::to_owned);
-    let (input, message_id) = if query.raw {
-        (whole_json(&bytes, "input")?, key)
+    let (input, field) = if query.raw {
+        (whole_json(&bytes, "input")?, None)
     } else {
         let body: SignalBody<'_> = parse_or_default(&bytes)?;
-        (take_json(body.input, "input")?, body.message_id.or(key))
+        (take_json(body.input, "input")?, body.message_id)
     };
+    let message_id = idempotency_key(&headers, field, "message_id")?;
     let message_id = engine.signal(SignalRequest { target, channel, message_id, input }).await?;
     Ok(Json(Sent { message_id }))
 }

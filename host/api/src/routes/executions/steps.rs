@@ -1,26 +1,29 @@
 //! `POST /executions/{id}/activities/{step}/pause`, `/resume`, `/reset`, `/update`: operators and an activity that is
 //! not resolved. Answered once it is recorded.
 
-use axum::{Json, body::Body, extract::State};
+use axum::{Json, extract::State};
 use relive_core::{limits::MAX_DURATION_NANOS, options::ActivityOptions, retry::RetryPolicy};
 use relive_engine::{Engine, Target, TaskChange};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
-    extract::{ExecutionPath, Param, parse_or_default, read_small},
+    extract::{ExecutionPath, JsonBody, Param, parse_or_default},
     problem::Problem,
 };
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = OperatorNote)]
 struct Note {
     /// Why; it stands in the history.
     #[serde(default)]
     note: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = ResetActivity)]
 struct Reset {
     #[serde(default)]
     note: String,
@@ -30,8 +33,9 @@ struct Reset {
 }
 
 /// What is to be other; what is absent stays. Times in milliseconds; 0 takes a timeout away.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = UpdateActivity)]
 struct Update {
     #[serde(default)]
     note: String,
@@ -46,7 +50,8 @@ struct Update {
     maximum_attempts: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ActivityChanged)]
 pub struct Changed {
     workflow_id: String,
     command_no: u64,
@@ -71,43 +76,87 @@ async fn change(
     Ok(Json(Changed { workflow_id, command_no, action }))
 }
 
+/// Lets no further attempt of an activity begin
+#[utoipa::path(
+    post,
+    path = "/activities/{step}/pause",
+    tag = "operate",
+    operation_id = "pause-activity",
+    params(("step" = u64, Path, description = "The step's number")),
+    request_body(content = Option<Note>),
+    responses((status = 200, description = "Recorded", body = Changed)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-step", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn pause(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
     Param(param): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Changed>, Problem> {
-    let note = parse_or_default::<Note>(&read_small(body).await?)?.note;
+    let note = parse_or_default::<Note>(&bytes)?.note;
     change(&engine, target, step(&param)?, "pause", TaskChange::Pause, note).await
 }
 
+/// Lets attempts of an activity begin again
+#[utoipa::path(
+    post,
+    path = "/activities/{step}/resume",
+    tag = "operate",
+    operation_id = "resume-activity",
+    params(("step" = u64, Path, description = "The step's number")),
+    request_body(content = Option<Note>),
+    responses((status = 200, description = "Recorded", body = Changed)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-step", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn resume(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
     Param(param): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Changed>, Problem> {
-    let note = parse_or_default::<Note>(&read_small(body).await?)?.note;
+    let note = parse_or_default::<Note>(&bytes)?.note;
     change(&engine, target, step(&param)?, "resume", TaskChange::Resume, note).await
 }
 
+/// Begins an activity anew: its next attempt is the first, at once
+#[utoipa::path(
+    post,
+    path = "/activities/{step}/reset",
+    tag = "operate",
+    operation_id = "reset-activity",
+    params(("step" = u64, Path, description = "The step's number")),
+    request_body(content = Option<Reset>),
+    responses((status = 200, description = "Recorded", body = Changed)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-step", "closed", "shutting-down", "fenced"])))
+)]
 pub async fn reset(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
     Param(param): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Changed>, Problem> {
-    let Reset { note, keep_details } = parse_or_default(&read_small(body).await?)?;
+    let Reset { note, keep_details } = parse_or_default(&bytes)?;
     change(&engine, target, step(&param)?, "reset", TaskChange::Reset { keep_details }, note).await
 }
 
+/// Gives an activity other timeouts and another retry policy
+#[utoipa::path(
+    post,
+    path = "/activities/{step}/update",
+    tag = "operate",
+    operation_id = "update-activity",
+    params(("step" = u64, Path, description = "The step's number")),
+    request_body(content = Option<Update>),
+    responses((status = 200, description = "Recorded", body = Changed)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-step", "closed", "shutting-down", "fenced", "invalid-argument"])))
+)]
 pub async fn update(
     State(engine): State<Engine>,
     ExecutionPath(target): ExecutionPath,
     Param(param): Param,
-    body: Body,
+    JsonBody(bytes): JsonBody,
 ) -> Result<Json<Changed>, Problem> {
-    let mut update: Update = parse_or_default(&read_small(body).await?)?;
+    let mut update: Update = parse_or_default(&bytes)?;
     let command_no = step(&param)?;
     let note = std::mem::take(&mut update.note);
     let options = update.apply(engine.activity_options(target.clone(), command_no).await?)?;
