@@ -49,6 +49,7 @@ _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # s between tries while the host is away, 
 _SAY_AGAIN = 30.0  # s between two lines about one outage
 _MOST_BETWEEN_BEATS = 10.0  # s; also without a heartbeat timeout, because cancellation comes with the answers
 _MAX_ANSWER_BYTES = 256 << 20  # a hundred tasks of 2 MiB each, and what stands around them
+_CHUNK = 1 << 16
 _MAX_PAYLOAD_BYTES = 2 << 20  # the host's own limit of a result or of details
 _MAX_BATCH, _BATCH_BYTES = 100, 1 << 20  # answers of one request
 _MAX_A_POLL = 100
@@ -147,7 +148,7 @@ class _Host:
                 headers = {"content-type": "application/json"} if body is not None else {}
                 connection.request(method, self._base + route, body=body, headers=headers)
                 response = connection.getresponse()
-                text = response.read(_MAX_ANSWER_BYTES + 1)
+                text = self._read(response)
                 if response.will_close:
                     self.hang_up()
                 break
@@ -156,9 +157,6 @@ class _Host:
                 # The host closes what is idle: that says nothing about this request.
                 if fresh or isinstance(error, socket.timeout):
                     raise ConnectionError(str(error) or type(error).__name__) from error
-        if len(text) > _MAX_ANSWER_BYTES:
-            self.hang_up()
-            raise ConnectionError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
         try:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -167,6 +165,19 @@ class _Host:
             problem = document if isinstance(document, dict) else {}
             raise _Refused(response.status, str(problem.get("code", "")), str(problem.get("detail", "no problem given")))
         return document
+
+    @staticmethod
+    def _read(response: http.client.HTTPResponse) -> bytes:
+        # Not read(MAX): older Pythons allocate as much as they are asked for.
+        chunks, size = [], 0
+        while True:
+            chunk = response.read(min(response.length or _CHUNK, _CHUNK))
+            if not chunk:
+                return b"".join(chunks)
+            size += len(chunk)
+            if size > _MAX_ANSWER_BYTES:
+                raise ConnectionError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+            chunks.append(chunk)
 
     def _connect(self) -> http.client.HTTPConnection:
         connection = self._kind(*self._address, timeout=_CONNECT)
