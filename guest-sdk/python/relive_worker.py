@@ -135,8 +135,16 @@ class _Host:
         self._base = f"{parts.path.rstrip('/')}/v1/namespaces/{urllib.parse.quote(namespace, safe='')}"
         self._connections: Dict[int, http.client.HTTPConnection] = {}  # by thread
 
-    def call(self, method: str, path: Tuple[str, ...], body: Optional[bytes], timeout: float = _ANSWER) -> Any:
-        """The answer's JSON. `OSError`: nobody knows whether the host did it. All requests may be sent twice."""
+    def call(
+        self,
+        method: str,
+        path: Tuple[str, ...],
+        body: Optional[bytes],
+        timeout: float = _ANSWER,
+        unless: Optional[threading.Event] = None,
+    ) -> Any:
+        """The answer's JSON. `OSError`: nobody knows whether the host did it. A request that met a connection which the
+        host had closed is sent once more, unless that is set: all of them may come twice."""
         route = "".join(f"/{urllib.parse.quote(part, safe='')}" for part in path)
         while True:
             connection = self._connections.get(threading.get_ident())
@@ -155,7 +163,8 @@ class _Host:
             except (OSError, http.client.HTTPException, AttributeError) as error:
                 self.hang_up()
                 # The host closes what is idle: that says nothing about this request.
-                if fresh or isinstance(error, socket.timeout):
+                stop = unless is not None and unless.is_set()
+                if fresh or stop or isinstance(error, socket.timeout):
                     raise ConnectionError(str(error) or type(error).__name__) from error
         try:
             document = json.loads(text)
@@ -523,7 +532,8 @@ class Worker:
             self._register(None)
         wait = int(_WAIT * 1000)
         form = {"worker_id": self.worker_id, "max_tasks": most, "wait_ms": wait, "activities": sorted(self._activities)}
-        return self._host.call("POST", ("task-queues", self.task_queue, "poll"), _dump(form), _WAIT + _ANSWER)["tasks"]
+        path = ("task-queues", self.task_queue, "poll")
+        return self._host.call("POST", path, _dump(form), _WAIT + _ANSWER, self._stopping)["tasks"]
 
     def _lost(self, away: _Backoff) -> None:
         """The host does not know the worker: it was lost, or the host started anew."""

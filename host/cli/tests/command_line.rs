@@ -52,6 +52,9 @@ fn help_names_every_verb_and_exit_code() {
         "verify",
         "doctor",
         "openapi",
+        "task-queue",
+        "worker",
+        "activity",
         "completions",
     ];
     for verb in verbs {
