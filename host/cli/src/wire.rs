@@ -264,6 +264,60 @@ impl std::fmt::Display for Breaker {
     }
 }
 
+/// The items of a list, for people.
+pub fn items<T: serde::de::DeserializeOwned>(raw: &[Box<RawValue>]) -> Result<Vec<T>, crate::Failure> {
+    raw.iter().map(|item| crate::client::decode(item.get())).collect()
+}
+
+/// `GET /task-queues/{queue}`, and an item of `GET /task-queues`.
+#[derive(Debug, Deserialize)]
+pub struct TaskQueue {
+    pub name: String,
+    pub backlog: u64,
+    pub oldest: Option<Timestamp>,
+    pub claimed: u64,
+    pub pollers: u64,
+    pub last_poll: Option<Timestamp>,
+    pub added: u64,
+    pub dispatched: u64,
+    #[serde(default)]
+    pub activities: BTreeMap<String, u64>,
+}
+
+/// `GET /workers`.
+#[derive(Debug, Deserialize)]
+pub struct Worker {
+    pub id: String,
+    pub identity: String,
+    pub state: String,
+    pub ended: Option<String>,
+    #[serde(default)]
+    pub task_queues: Vec<String>,
+    #[serde(default)]
+    pub activities: Vec<String>,
+    pub sdk: Option<String>,
+    pub last_seen: Timestamp,
+    pub running: u64,
+}
+
+/// `GET /activities/pending`.
+#[derive(Debug, Deserialize)]
+pub struct PendingActivity {
+    pub workflow_id: String,
+    pub command_no: u64,
+    pub activity: String,
+    pub state: String,
+    pub attempt: u32,
+    #[serde(default)]
+    pub maximum_attempts: u32,
+    pub due_at: Timestamp,
+    pub task_queue: Option<String>,
+    pub worker: Option<String>,
+    pub last_failure: Option<Failure>,
+    #[serde(default)]
+    pub cancel_requested: bool,
+}
+
 /// `GET /v1/status`.
 #[derive(Debug, Deserialize)]
 pub struct HostStatus {

@@ -4,11 +4,16 @@ mod json;
 mod table;
 mod time;
 
-use std::io::{ErrorKind, Write};
+use std::{
+    collections::BTreeMap,
+    io::{ErrorKind, Write},
+};
+
+use serde_json::value::RawValue;
 
 pub use json::{Indented, compact};
 pub use table::Table;
-pub use time::{ago, bytes, duration, parse_duration};
+pub use time::{ago, bytes, duration, parse_duration, until};
 
 use crate::{
     Context,
@@ -24,6 +29,12 @@ pub fn line(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// A list for programs: an object with one member, its items as the host sent them.
+pub fn items(name: &str, items: &[Box<RawValue>]) -> Result<(), Failure> {
+    let whole = serde_json::to_string(&BTreeMap::from([(name, items)]));
+    line(&whole.map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?)
 }
 
 /// A remark for people, which programs do not get.

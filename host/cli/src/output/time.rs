@@ -28,6 +28,16 @@ pub fn ago(at: Timestamp) -> String {
     format!("{} ago", duration(past / 1_000_000_000 * 1_000_000_000).replace("0 us", "0 s").replace(".00 s", " s"))
 }
 
+/// How long until `at` by this machine's clock; `now` if it has come.
+#[must_use]
+pub fn until(at: Timestamp) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    match at.0.saturating_sub(u64::try_from(now).unwrap_or(u64::MAX)) {
+        0 => "now".to_owned(),
+        left => format!("in {}", duration(left)),
+    }
+}
+
 /// `812 B`, `12.3 KiB`, `4.5 MiB`, `1.2 GiB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {

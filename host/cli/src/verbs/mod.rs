@@ -1,5 +1,6 @@
 //! The verbs: a file each, listed and dispatched here.
 
+mod activity;
 mod cancel;
 pub mod compile_component;
 mod completions;
@@ -19,9 +20,11 @@ mod show;
 mod signal;
 mod start;
 mod state;
+mod task_queue;
 mod terminate;
 mod unblock;
 mod verify;
+mod worker;
 mod workflows;
 
 use clap::Subcommand;
@@ -71,6 +74,12 @@ pub enum Verb {
     State(state::Args),
     /// Make a new execution of another's history up to an event
     Fork(fork::Args),
+    /// Task queues: what waits for workers
+    TaskQueue(task_queue::Args),
+    /// Workers: who takes tasks
+    Worker(worker::Args),
+    /// Activities that are not resolved, and answers for them by token
+    Activity(activity::Args),
     /// Check stored histories
     Verify(verify::Args),
     /// Check this machine, the data directory and the host
@@ -102,6 +111,9 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Replay(args) => replay::run(&args, context),
         Verb::State(args) => state::run(&args, context),
         Verb::Fork(args) => fork::run(&args, context),
+        Verb::TaskQueue(args) => task_queue::run(&args, context),
+        Verb::Worker(args) => worker::run(&args, context),
+        Verb::Activity(args) => activity::run(&args, context),
         Verb::Verify(args) => verify::run(&args, context),
         Verb::Doctor(args) => doctor::run(&args, context),
         Verb::Openapi(args) => openapi::run(&args),
