@@ -14,7 +14,8 @@ struct Worker(Option<Child>);
 impl Worker {
     fn start(site: &Site, commands: &[(&str, &str)]) -> Self {
         let mut command = Command::new(relive());
-        command.args(["worker", "--server", &site.host.address, "--concurrency", "4"]);
+        let server = format!("http://{}", site.host.address);
+        command.args(["worker", "--server", &server, "--concurrency", "4"]);
         for (name, line) in commands {
             command.args(["--type", name, "--exec", line]);
         }
@@ -45,7 +46,13 @@ fn commands_get_json_and_give_json() {
     let env = r#"printf '{"key":"%s","attempt":%s}' "$RELIVE_IDEMPOTENCY_KEY" "$RELIVE_ATTEMPT""#;
     let worker = Worker::start(
         &site,
-        &[("shout", "tr a-z A-Z"), ("env", env), ("quiet", "true"), ("junk", "echo no JSON"), ("broken", "echo why >&2; exit 3")],
+        &[
+            ("shout", "tr a-z A-Z"),
+            ("env", env),
+            ("quiet", "true"),
+            ("junk", "echo no JSON"),
+            ("broken", "echo why >&2; exit 3"),
+        ],
     );
     let step = |name: &str| json!({"activity": {"name": name, "input": "abc", "options": {"max-attempts": 2, "initial-interval-ms": 1}}});
     site.script("w", &json!([step("shout"), step("env"), step("quiet"), step("junk"), step("broken")]));
@@ -57,10 +64,10 @@ fn commands_get_json_and_give_json() {
     assert!(seen[2]["ok"].is_null(), "{view:#}");
     assert_eq!(seen[3]["err"]["code"], "not-json", "{view:#}");
     assert_eq!((&seen[4]["err"]["code"], &seen[4]["err"]["message"]), (&json!("exit-3"), &json!("why")), "{view:#}");
-    let workers = site.json(&["worker", "list", "--json"]);
+    let workers = site.json(&["worker", "list"]);
     assert_eq!(workers["workers"][0]["state"], "ready", "{workers:#}");
     assert_eq!(worker.stop(), Some(0));
-    let workers = site.json(&["worker", "list", "--json"]);
+    let workers = site.json(&["worker", "list"]);
     assert_eq!(workers["workers"][0]["ended"], "stopped", "{workers:#}");
     site.verified();
 }
