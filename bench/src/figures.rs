@@ -24,6 +24,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("wasm-activity", wasm_activity),
     ("workers", workers::measure),
     ("http-activity", workers::http),
+    ("python-worker", workers::python),
     ("pollers", workers::pollers),
     ("sequential", sequential),
     ("replay", replay),

@@ -103,6 +103,31 @@ pub fn pollers(data: &Path) -> anyhow::Result<Figures> {
     Ok(Figures::from([("idle_pollers_1k_cpu_percent", percent)]))
 }
 
+/// The worker of the Python library, as the folder that it is called in has it.
+const PYTHON: &str = r#"
+import sys
+sys.path.insert(0, "guest-sdk/python")
+from relive_worker import Worker
+worker = Worker(sys.argv[1], concurrency=50)
+worker.activity("python-echo")(lambda task, input: input)
+worker.run()
+"#;
+
+/// The same with the worker in Python.
+pub fn python(data: &Path) -> anyhow::Result<Figures> {
+    let host = Host::with_steps(data, &[])?;
+    let child = Command::new("python3")
+        .args(["-c", PYTHON, &format!("http://{}", host.address)])
+        .stdin(Stdio::null())
+        .spawn()
+        .context("start python3")?;
+    let _worker = Process(child);
+    burst(&host, CONCURRENT, 100, "python-echo")?;
+    let took = burst(&host, CONCURRENT, EXECUTIONS / 4, "python-echo")?;
+    verified(&host)?;
+    Ok(Figures::from([("python_worker_steps_per_s", (EXECUTIONS / 4 * STEPS) as f64 / took.as_secs_f64())]))
+}
+
 fn verified(host: &Host) -> anyhow::Result<()> {
     let report = host.connect()?.json("POST", "/v1/namespaces/default/verify", b"")?;
     ensure!(report["findings"].as_array().is_some_and(Vec::is_empty), "verify found something: {report}");

@@ -19,6 +19,7 @@ mod stream;
 mod verbs;
 mod wait;
 mod wire;
+mod worker_process;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -4,11 +4,14 @@
 
 mod common;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
-use relive_core::ports::{HistoryStore, Status};
-use relive_engine::EngineConfig;
+use relive_core::{
+    Namespace,
+    ports::{HistoryStore, Status},
+};
+use relive_engine::{Engine, EngineConfig, PollRequest, RegisterRequest, Report};
 use relive_store::MemoryStore;
 use relive_testkit::{
     clock::SystemClock,
@@ -22,6 +25,10 @@ fn program() -> impl Strategy<Value = Vec<Op>> {
     common::program().prop_map(|ops| {
         let shorter = |op| match op {
             Op::Timer(ms) => Op::Timer(ms % 4),
+            // A worker's.
+            Op::Activity { name, input, cancellation } if name == "ship" => {
+                Op::Activity { name: "remote-ship".into(), input, cancellation }
+            }
             other => other,
         };
         ops.into_iter().map(shorter).collect()
@@ -54,6 +61,43 @@ async fn acknowledged<F: Future<Output = Result<(), relive_core::Error>>>(ask: i
     }
 }
 
+fn register(engine: &Engine) -> String {
+    let request = RegisterRequest { identity: "worker".into(), ..RegisterRequest::default() };
+    engine.register_worker(&Namespace::default(), request).expect("registered").id
+}
+
+fn poll(worker: &str) -> PollRequest {
+    PollRequest {
+        namespace: Namespace::default(),
+        task_queue: "default".into(),
+        worker: worker.to_owned(),
+        activities: None,
+        max_tasks: 3,
+        wait: Duration::from_secs(20),
+    }
+}
+
+/// A worker that answers everything, each answer until it is acknowledged or not wanted any more.
+async fn work(engine: Engine) {
+    let namespace = Namespace::default();
+    let worker = register(&engine);
+    loop {
+        for task in engine.poll(poll(&worker)).await.expect("polled") {
+            let token = task.token.to_string();
+            let details = Some(task.input.clone());
+            let _ = engine.beat(&namespace, &token, details, false).await;
+            let answer = || engine.report(&namespace, &token, Report::Completed(task.input.clone()));
+            while let Err(error) = answer().await {
+                match error.code {
+                    "superseded" | "closed" => break,
+                    "store-unavailable" | "try-again" => {}
+                    _ => panic!("{error}"),
+                }
+            }
+        }
+    }
+}
+
 /// Runs `program` over a store with `plan`, and gives what the store did and how many events the history has.
 async fn run(program: &[Op], plan: Vec<Option<Fault>>) -> (Vec<Fault>, u64) {
     let memory = Arc::new(MemoryStore::new());
@@ -65,6 +109,7 @@ async fn run(program: &[Op], plan: Vec<Option<Fault>>) -> (Vec<Fault>, u64) {
     let faulty = Arc::new(FaultyStore::new(memory.clone(), nth, signal));
     let store: Arc<dyn HistoryStore> = faulty.clone();
     let host = Embedded::with(store.clone(), memory, Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    let worker = tokio::spawn(work(host.engine.clone()));
     acknowledged(|| host.run("w", program)).await;
     let mut wanted: BTreeMap<&str, usize> = BTreeMap::new();
     for op in program {
@@ -90,6 +135,7 @@ async fn run(program: &[Op], plan: Vec<Option<Fault>>) -> (Vec<Fault>, u64) {
         let report = host.engine.replay(Embedded::target("w"), None, Some(to)).await.expect("a report");
         assert!(report.agrees, "cut off after {to} of {}: {report:?}", row.last_event_id);
     }
+    worker.abort();
     host.engine.shutdown().await;
     (faulty.hit(), row.last_event_id)
 }
@@ -115,4 +161,29 @@ async fn what_gets_in_between_is_something() {
     for fault in plan.into_iter().flatten() {
         assert!(hit.contains(&fault), "{fault:?} is missing: {hit:?}");
     }
+}
+
+/// A claim that meets another writer keeps naming the event that scheduled its task.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_is_renumbered_names_the_same_schedule() {
+    let memory = Arc::new(MemoryStore::new());
+    let faulty = FaultyStore::new(memory.clone(), |n| (1..3).contains(&n).then_some(Fault::Interloper), signal);
+    let store: Arc<dyn HistoryStore> = Arc::new(faulty);
+    let host = Embedded::with(store.clone(), memory, Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    let program = [
+        Op::Activity { name: "remote-ship".into(), input: "1".into(), cancellation: Default::default() },
+        Op::Await(0),
+    ];
+    host.run("w", &program).await.expect("started");
+    let target = Embedded::target("w");
+    let row = || store.find(&target.namespace, &target.workflow_id, None).expect("readable").expect("there");
+    let scheduled = || store.open_work(row().key).expect("readable").0;
+    let before = scheduled()[0].event_id;
+    let task = host.engine.poll(poll(&register(&host.engine))).await.expect("polled").remove(0);
+    assert!(scheduled()[0].claim.is_some() && row().last_event_id > 3, "{:?} {:?}", row(), scheduled());
+    assert_eq!(scheduled()[0].event_id, before);
+    let report = Report::Completed(task.input);
+    host.engine.report(&Namespace::default(), &task.token.to_string(), report).await.expect("accepted");
+    host.ended("w").await;
+    host.verify().await;
 }

@@ -375,11 +375,14 @@ async fn cancellation_reaches_the_worker_with_its_heartbeat() {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_and_queues_outlive_the_host() {
     let mut site = Site::new().await;
-    let program = [offer(retries(2)), offer(retries(1)), Op::Await(0), Op::Await(1)];
+    let beating = ActivityOptions { heartbeat_timeout: Some(5 * SECOND), ..retries(2) };
+    let program = [offer(beating), offer(retries(1)), Op::Await(0), Op::Await(1)];
     site.host.run("w", &program).await.expect("started");
     let claimed = site.poll_for(&site.worker, Duration::from_secs(20), 1).await.expect("polled").remove(0);
     site.beat(&claimed, Some("7")).await;
     for epoch in 2..5 {
+        // Nobody can beat while there is no host: that time does not count.
+        site.clock.advance((60 * SECOND).cast_signed());
         site.restart(epoch).await;
     }
     // The host counted no attempt: the one is the worker's still, the other was never begun.
@@ -443,6 +446,8 @@ async fn executions_whose_tasks_wait_are_not_kept_in_memory() {
     site.host.until("the others are not in memory", idle).await;
     let tasks = site.poll_for(&site.worker, Duration::ZERO, 100).await.expect("polled");
     assert_eq!(tasks.len(), 50);
+    let status = site.host.engine.status();
+    assert_eq!((status.relives, status.images.laid), (0, 0), "nobody was woken for that");
     for task in &tasks {
         site.report(task, Report::Completed(json("1"))).await.expect("accepted");
     }

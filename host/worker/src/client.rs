@@ -33,7 +33,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// `server` is the host's address, such as `http://127.0.0.1:7466`.
+    /// `server` is the host's address, such as `http://127.0.0.1:7474`.
     pub fn new(server: &str, namespace: &str) -> Result<Self, WorkerError> {
         let server = server.trim_end_matches('/');
         let address = || WorkerError::Address(server.to_owned());

@@ -4,7 +4,7 @@
 //! use relive_worker::{Failure, Task, Worker};
 //!
 //! # async fn run() -> Result<(), relive_worker::WorkerError> {
-//! let worker = Worker::builder("http://127.0.0.1:7466")
+//! let worker = Worker::builder("http://127.0.0.1:7474")
 //!     .activity("charge", |task: Task, cents: u64| async move {
 //!         // The same for all attempts: pass it to whoever must not do it twice.
 //!         let key = task.idempotency_key().to_owned();

@@ -126,7 +126,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for the host at `server`, such as `http://127.0.0.1:7466`.
+    /// A worker for the host at `server`, such as `http://127.0.0.1:7474`.
     #[must_use]
     pub fn builder(server: &str) -> Builder {
         let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();

@@ -127,16 +127,31 @@ impl Task {
     pub fn heartbeat(&self, details: &impl Serialize) -> Result<(), Failure> {
         let details = serde_json::value::to_raw_value(details)
             .map_err(|e| Failure::new("heartbeat-details", e.to_string()).permanent())?;
+        self.schedule_beat(Some(details))
+    }
+
+    /// The same without saying how far it came: what the last one said stays.
+    pub fn alive(&self) -> Result<(), Failure> {
+        self.schedule_beat(None)
+    }
+
+    fn schedule_beat(&self, details: Option<Box<RawValue>>) -> Result<(), Failure> {
         let mut beats = self.0.beats.lock();
-        beats.latest = Some(details);
+        beats.latest = details.or(beats.latest.take());
         if !std::mem::replace(&mut beats.scheduled, true) {
-            let timeout = self.0.form.heartbeat_timeout_ms.map_or(MOST_BETWEEN_BEATS * 3, Duration::from_millis);
-            let between = (timeout / 3).min(MOST_BETWEEN_BEATS);
+            let between = self.beat_every();
             let since = beats.sent.map_or(between, |at| at.elapsed());
             tokio::spawn(self.clone().beat_after(between.saturating_sub(since)));
         }
         drop(beats);
         if self.is_canceled() { Err(Failure::canceled()) } else { Ok(()) }
+    }
+
+    /// How often the host hears of the attempt, if it is told that often.
+    #[must_use]
+    pub fn beat_every(&self) -> Duration {
+        let timeout = self.0.form.heartbeat_timeout_ms.map_or(MOST_BETWEEN_BEATS * 3, Duration::from_millis);
+        (timeout / 3).min(MOST_BETWEEN_BEATS)
     }
 
     async fn beat_after(self, pause: Duration) {

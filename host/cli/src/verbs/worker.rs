@@ -1,10 +1,11 @@
-//! `relive worker list`.
+//! `relive worker --type NAME --exec CMD`: a worker whose activities are commands. `relive worker list`.
 
 use crate::{
     Context,
     exit::{Exit, Failure},
     output::{self, Table, ago},
     wire::{Worker, items},
+    worker_process::{self, Options},
 };
 
 #[derive(Debug, clap::Args)]
@@ -12,6 +13,18 @@ use crate::{
 pub struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    /// An activity that this worker runs; several are given each with its --exec
+    #[arg(long = "type", value_name = "NAME", requires = "commands")]
+    types: Vec<String>,
+    /// The command that runs it, for `sh -c`: the input on stdin and the result on stdout, both JSON
+    #[arg(long = "exec", value_name = "CMD", requires = "types", id = "commands")]
+    commands: Vec<String>,
+    /// The task queue to take tasks from
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    task_queue: String,
+    /// Commands at once
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -23,8 +36,32 @@ enum Action {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     match &args.action {
         Some(Action::List) => list(context),
-        None => Err(Failure::usage("nothing was said to do").hint("`relive worker list` lists workers")),
+        None if args.types.is_empty() => Err(Failure::usage("nothing was said to do")
+            .hint("`relive worker --type NAME --exec CMD` runs one, `relive worker list` lists workers")),
+        None => work(args, context),
     }
+}
+
+fn work(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.types.len() != args.commands.len() {
+        let (types, commands) = (args.types.len(), args.commands.len());
+        return Err(Failure::usage(format!(
+            "there are {types} --type and {commands} --exec: give each --type its --exec"
+        )));
+    }
+    let options = Options {
+        server: context.client.server().to_owned(),
+        namespace: context.global.namespace.clone(),
+        task_queue: args.task_queue.clone(),
+        concurrency: usize::from(args.concurrency),
+        commands: args.types.iter().cloned().zip(args.commands.iter().cloned()).collect(),
+    };
+    output::note(context, &format!("working for {}; stop with Ctrl-C", options.server));
+    worker_process::run(&options).map_err(|error| {
+        let code = error.code().unwrap_or("worker").to_owned();
+        Failure::new(Exit::Failed, &code, format!("failed to {error}"))
+    })?;
+    Ok(Exit::Ok)
 }
 
 fn list(context: &Context) -> Result<Exit, Failure> {

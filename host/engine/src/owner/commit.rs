@@ -104,7 +104,10 @@ impl Owner {
         answer_all(replies, &Ok(()));
         acks.into_iter().for_each(|ack| ack.answer(Ok(())));
         self.apply_effects(context, effects);
-        claims.into_iter().for_each(|(request, row)| self.claim_committed(context, request, row));
+        // A run that ended with this item has nothing to give away.
+        for (request, row) in claims.into_iter().filter(|_| ended.is_none()) {
+            self.claim_committed(context, request, row);
+        }
         // A row that changed meanwhile rides on.
         for row in &item.put_tasks {
             if self.tasks.get(&row.command_no).is_none_or(|task| task.row == *row) {
@@ -188,7 +191,8 @@ impl Owner {
         tail: &[StoredEvent],
     ) {
         let (mut hash, mut id, mut time) = (row.last_hash, row.last_event_id, row.last_timestamp);
-        item.expected = id;
+        // Rows of earlier events (claims, retries) keep what they name.
+        let before = std::mem::replace(&mut item.expected, id);
         let shift = tail.len() as u64;
         for event in &mut item.events {
             id += 1;
@@ -197,7 +201,7 @@ impl Owner {
             event.hash = event.expected_hash(&hash);
             hash = event.hash;
         }
-        for task in item.put_tasks.iter_mut().filter(|t| t.attempt == 1) {
+        for task in item.put_tasks.iter_mut().filter(|t| t.event_id > before) {
             task.event_id += shift;
         }
         for launch in flight.effects.launches.values_mut() {

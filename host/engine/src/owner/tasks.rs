@@ -84,8 +84,9 @@ impl Owner {
             let Some(row) = self.tasks.get(&no).map(|task| &task.row) else { continue };
             // What waits in its queue waits there whether its owner is in memory or not.
             if row.queue.is_none() || !context.remote.queues.holds(self.run, no, row.attempt) {
-                self.launch(context, no);
+                // First: whoever has it gets the time of a heartbeat from now on.
                 self.note_claim(context, no);
+                self.launch(context, no);
             }
         }
     }

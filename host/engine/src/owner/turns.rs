@@ -113,6 +113,7 @@ impl Owner {
         self.take_claims(context, draft)?;
         draft.acks.append(&mut self.acks);
         draft.item.image = self.riding_image.clone();
+        let asked = !self.controls.is_empty();
         if self.take_controls(context, draft)? {
             return Ok(());
         }
@@ -127,6 +128,11 @@ impl Owner {
         let plain_next = std::mem::take(&mut self.plain_next) && !self.queue.is_empty();
         if plain_next || draft.row.status == Status::Blocked {
             return self.fill_plain(draft);
+        }
+        // Claims, heartbeats and retries are not the guest's business: a cold one stays cold.
+        let settled = draft.row.last_inbound_id == draft.row.applied_through && self.unapplied.is_empty();
+        if settled && self.queue.is_empty() && !asked {
+            return Ok(());
         }
         let _mark = context.marks.enter(thread.slot, self.run, &draft.row.digest);
         self.live(context, draft)?;
