@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use common::{
     Site,
     python::{Python, rows},
-    until,
+    relive, texts, until,
 };
+use relive_testkit::guests;
 use serde_json::{Value, json};
 
 /// A folder for what the Python processes keep.
@@ -122,4 +123,31 @@ fn heartbeat_goes_on_from_its_details_after_its_worker_was_killed() {
     let before = rows.iter().filter(|row| row["attempt"] == 1 && item(row) < from).count() as u64;
     assert_eq!(before, from, "what the host heard of was done");
     site.verified();
+}
+
+/// The commands of docs/workers.md, as they stand there.
+#[test]
+fn the_documented_protocol_works_line_by_line() {
+    let site = Site::with(&[]);
+    let page = std::fs::read_to_string(guests::workspace().join("docs/workers.md")).expect("the page");
+    let block = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of commands");
+    let address = format!("http://{}", site.host.address);
+    let script = block
+        .replace("http://127.0.0.1:7474", &address)
+        .replace("target/guests/out", &guests::folder().display().to_string());
+    let programs = relive().parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut command = std::process::Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", &script]).env("PATH", path).env("RELIVE_SERVER", &address);
+    let (code, out, err) = texts(command.output().expect("bash runs"));
+    assert_eq!(code, 0, "{out}{err}");
+    for words in [
+        r#""idempotency_key": "default:by-hand:"#,
+        r#"{"cancel_requested":false,"gone":false}"#,
+        r#"{"accepted":true}"#,
+    ] {
+        assert!(out.contains(words), "{words}: {out}{err}");
+    }
+    assert_eq!(site.ended("by-hand")["result"], json!({"items": 3, "from": 0}));
+    assert_eq!(site.json(&["worker", "list"])["workers"][0]["ended"], "stopped");
 }
