@@ -15,7 +15,7 @@ impl Worker {
     fn start(site: &Site, commands: &[(&str, &str)]) -> Self {
         let mut command = Command::new(relive());
         let server = format!("http://{}", site.host.address);
-        command.args(["worker", "--server", &server, "--concurrency", "4"]);
+        command.args(["worker", "--server", &server, "--concurrency", "1"]);
         for (name, line) in commands {
             command.args(["--type", name, "--exec", line]);
         }

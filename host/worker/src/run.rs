@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 
@@ -190,16 +190,18 @@ impl Worker {
     ) -> Result<(), WorkerError> {
         let mut pause = FIRST_PAUSE;
         loop {
-            let Ok(first) = slots.clone().acquire_owned().await else { return Ok(()) };
-            // This slot, and a fair part of what is free beside it.
-            let room = 1 + slots.available_permits() / POLLERS;
-            let polled = self.poll_once(room.min(MOST_A_POLL)).await;
-            drop(first);
-            match polled {
+            // A slot, and a fair part of what is free beside it: what comes can begin at once.
+            let Ok(mut held) = slots.clone().acquire_owned().await else { return Ok(()) };
+            let beside = (slots.available_permits() / POLLERS).min(MOST_A_POLL - 1);
+            if let Ok(more) = slots.clone().try_acquire_many_owned(u32::try_from(beside).unwrap_or(0)) {
+                held.merge(more);
+            }
+            match self.poll_once(held.num_permits()).await {
                 Ok(tasks) => {
                     pause = FIRST_PAUSE;
                     for form in tasks {
-                        self.spawn(form, slots.clone(), answers.clone()).await;
+                        let Some(slot) = held.split(1) else { break };
+                        self.spawn(form, slot, answers.clone());
                     }
                 }
                 Err(error) if error.code() == Some("unknown-worker") => self.register_anew().await,
@@ -222,9 +224,8 @@ impl Worker {
         Ok(polled.tasks)
     }
 
-    /// Runs one attempt in a task of its own, once it has a slot.
-    async fn spawn(&self, form: TaskForm, slots: Arc<Semaphore>, answers: mpsc::UnboundedSender<Answer>) {
-        let Ok(slot) = slots.acquire_owned().await else { return };
+    /// Runs one attempt in a task of its own.
+    fn spawn(&self, form: TaskForm, slot: OwnedSemaphorePermit, answers: mpsc::UnboundedSender<Answer>) {
         let activity = self.told.activities.get(&form.activity).cloned();
         let task = Task::new(form, self.client.clone());
         tokio::spawn(async move {
