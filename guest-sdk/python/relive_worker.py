@@ -35,7 +35,7 @@ import threading
 import time
 import traceback
 import urllib.parse
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 __all__ = ["ActivityError", "Canceled", "Defer", "Task", "Worker", "WorkerError"]
 __version__ = "0.1"
@@ -97,6 +97,10 @@ class _Refused(Exception):
         return self.status >= 500 or self.status in (408, 425, 429)
 
 
+class _Unsent(ConnectionError):
+    """There was no connection to send anything over."""
+
+
 class _Backoff:
     """Pauses while the host is away, and a line about it now and then."""
 
@@ -133,18 +137,18 @@ class _Host:
         self._kind = http.client.HTTPConnection if parts.scheme == "http" else http.client.HTTPSConnection
         self._address = (parts.hostname, parts.port)
         self._base = f"{parts.path.rstrip('/')}/v1/namespaces/{urllib.parse.quote(namespace, safe='')}"
-        self._connections: Dict[int, http.client.HTTPConnection] = {}  # by thread
+        self._connections: dict[int, http.client.HTTPConnection] = {}  # by thread
 
     def call(
         self,
         method: str,
-        path: Tuple[str, ...],
+        path: tuple[str, ...],
         body: Optional[bytes],
         timeout: float = _ANSWER,
-        unless: Optional[threading.Event] = None,
+        once: bool = False,
     ) -> Any:
         """The answer's JSON. `OSError`: nobody knows whether the host did it. A request that met a connection which the
-        host had closed is sent once more, unless that is set: all of them may come twice."""
+        host had closed is sent once more, unless `once`: most may come twice."""
         route = "".join(f"/{urllib.parse.quote(part, safe='')}" for part in path)
         while True:
             connection = self._connections.get(threading.get_ident())
@@ -163,8 +167,9 @@ class _Host:
             except (OSError, http.client.HTTPException, AttributeError) as error:
                 self.hang_up()
                 # The host closes what is idle: that says nothing about this request.
-                stop = unless is not None and unless.is_set()
-                if fresh or stop or isinstance(error, socket.timeout):
+                if isinstance(error, _Unsent):
+                    raise
+                if fresh or once or isinstance(error, socket.timeout):
                     raise ConnectionError(str(error) or type(error).__name__) from error
         try:
             document = json.loads(text)
@@ -178,7 +183,8 @@ class _Host:
     @staticmethod
     def _read(response: http.client.HTTPResponse) -> bytes:
         # Not read(MAX): older Pythons allocate as much as they are asked for.
-        chunks, size = [], 0
+        chunks: list[bytes] = []
+        size = 0
         while True:
             chunk = response.read(min(response.length or _CHUNK, _CHUNK))
             if not chunk:
@@ -190,7 +196,10 @@ class _Host:
 
     def _connect(self) -> http.client.HTTPConnection:
         connection = self._kind(*self._address, timeout=_CONNECT)
-        connection.connect()
+        try:
+            connection.connect()
+        except OSError as error:
+            raise _Unsent(str(error) or type(error).__name__) from error
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections[threading.get_ident()] = connection
         return connection
@@ -225,7 +234,7 @@ def _dump(value: Any) -> bytes:
 class Task:
     """One attempt of an activity."""
 
-    def __init__(self, form: Dict[str, Any], host: _Host, later: Callable[[float, "Task"], None]) -> None:
+    def __init__(self, form: dict[str, Any], host: _Host, later: Callable[[float, "Task"], None]) -> None:
         self.token: str = form["token"]  #: whoever has it may answer for this attempt
         self.activity: str = form["activity"]
         self.input: Any = form.get("input")
@@ -360,18 +369,19 @@ class Worker:
         self.identity = identity or f"{socket.gethostname()}:{os.getpid()}"
         self.worker_id: Optional[str] = None  #: what the host calls it
         self._host = _Host(server, namespace)
-        self._activities: Dict[str, Callable[[Task, Any], Any]] = {}
+        self._activities: dict[str, Callable[[Task, Any], Any]] = {}
         self._wishes: "queue.SimpleQueue[Optional[BaseException]]" = queue.SimpleQueue()
         self._tasks: "queue.SimpleQueue[Optional[Task]]" = queue.SimpleQueue()
         self._answers: "queue.SimpleQueue[Optional[_Answer]]" = queue.SimpleQueue()
         self._stopping, self._over = threading.Event(), threading.Event()
         self._changed = threading.Condition()
-        self._in_hand: Dict[str, Task] = {}
+        self._in_hand: dict[str, Task] = {}
         self._threads = 0
         self._registering = threading.Lock()
+        self._doubt = False  # a poll was sent and never answered: the host may think that the worker has what was in it
         self._beat_every = 30.0
         self._due = threading.Condition()
-        self._beats: List[Tuple[float, int, Task]] = []
+        self._beats: list[tuple[float, int, Task]] = []
         self._numbers = itertools.count()
 
     def activity(self, name: Optional[str] = None) -> Callable[[Function], Function]:
@@ -429,7 +439,7 @@ class Worker:
         thread.start()
         return thread
 
-    def _finish(self, poller: threading.Thread, reporters: List[threading.Thread]) -> None:
+    def _finish(self, poller: threading.Thread, reporters: list[threading.Thread]) -> None:
         """Running activities may end; what is left goes back to the host."""
         deadline = time.monotonic() + self.grace
         _log.info("stopping; %d attempts have %.0f s to end", len(self._in_hand), self.grace)
@@ -473,17 +483,19 @@ class Worker:
                 "activities": sorted(self._activities),
                 "sdk": f"relive-python/{__version__}",
             }
+            if known is not None:
+                _log.warning("the host may not know worker %s any more; registering again", known)
             if known is not None and self._in_hand:
                 form["replaces"] = known
             elif known is not None:
-                # Nothing is in hand: if the host thinks otherwise, an answer of its got lost, and that attempt goes back.
+                # Nothing is in hand: if the host thinks otherwise, that attempt goes back.
                 try:
                     self._host.call("DELETE", ("workers", known), None, _CONNECT)
                 except _Refused:
                     pass
             answer = self._host.call("POST", ("workers",), _dump(form))
             self._beat_every = answer["beat_every_ms"] / 1000
-            self.worker_id = answer["worker_id"]
+            self.worker_id, self._doubt = answer["worker_id"], False
             _log.info("registered at %s as %s, queue %s", self.server, self.worker_id, self.task_queue)
 
     def _beat(self) -> None:
@@ -524,20 +536,22 @@ class Worker:
                 else:
                     away.wait(refused, self._stopping)
             except OSError as error:
+                self._doubt = self._doubt or not isinstance(error, _Unsent)
                 if not self._stopping.is_set():
                     away.wait(error, self._stopping)
 
-    def _poll_once(self, most: int) -> List[Dict[str, Any]]:
-        if self.worker_id is None:
-            self._register(None)
+    def _poll_once(self, most: int) -> list[dict[str, Any]]:
+        if self.worker_id is None or (self._doubt and not self._in_hand):
+            self._register(self.worker_id)
         wait = int(_WAIT * 1000)
         form = {"worker_id": self.worker_id, "max_tasks": most, "wait_ms": wait, "activities": sorted(self._activities)}
         path = ("task-queues", self.task_queue, "poll")
-        return self._host.call("POST", path, _dump(form), _WAIT + _ANSWER, self._stopping)["tasks"]
+        polled = self._host.call("POST", path, _dump(form), _WAIT + _ANSWER, once=True)
+        tasks: list[dict[str, Any]] = polled["tasks"]
+        return tasks
 
     def _lost(self, away: _Backoff) -> None:
         """The host does not know the worker: it was lost, or the host started anew."""
-        _log.warning("the host does not know worker %s any more; registering again", self.worker_id)
         try:
             self._register(self.worker_id)
         except (_Refused, OSError) as error:
@@ -633,13 +647,13 @@ class Worker:
                 batch.append(answer)
             self._deliver(batch)
 
-    def _deliver(self, batch: List[_Answer]) -> None:
+    def _deliver(self, batch: list[_Answer]) -> None:
         """Sends answers until the host has taken or refused each; the same one twice is one."""
         away = _Backoff(f"answering {self.server}")
         while batch:
             body = b'{"answers":[' + b",".join(answer.body for answer in batch) + b"]}"
             trouble: Exception = ConnectionError("the host could not take it")
-            again: List[_Answer] = []
+            again: list[_Answer] = []
             try:
                 outcomes = self._host.call("POST", ("tasks", "complete"), body)["outcomes"]
                 for answer, outcome in zip(batch, outcomes):
@@ -661,7 +675,7 @@ class Worker:
                 return
         away.well()
 
-    def _settle(self, answer: _Answer, outcome: Dict[str, Any]) -> List[_Answer]:
+    def _settle(self, answer: _Answer, outcome: dict[str, Any]) -> list[_Answer]:
         """What has to be sent after this outcome: nothing, the same again, or something else."""
         code, task = outcome.get("code"), answer.task
         if not outcome.get("accepted"):

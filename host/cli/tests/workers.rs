@@ -5,9 +5,13 @@ mod common;
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -206,6 +210,47 @@ fn a_claim_of_which_the_worker_never_learnt_goes_back() {
     resolved(&site, "l", 2);
     same_key(&effects(&traces, 1), &[2]);
     drop(worker);
+}
+
+/// A way to a host that breaks off, once, when the first task passes it.
+fn lossy(host: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let (host, lost) = (host.to_owned(), Arc::new(AtomicBool::new(false)));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let Ok(server) = TcpStream::connect(&host) else { continue };
+            let (mut there, mut back) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
+            std::thread::spawn(move || std::io::copy(&mut there, &mut back));
+            let lost = lost.clone();
+            std::thread::spawn(move || pass_back(&server, &client, &lost));
+        }
+    });
+    address
+}
+
+fn pass_back(mut server: &TcpStream, mut client: &TcpStream, lost: &AtomicBool) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(read @ 1..) = server.read(&mut bytes) {
+        let task = bytes[..read].windows(8).any(|w| w == b"\"token\":");
+        if (task && !lost.swap(true, Ordering::SeqCst)) || client.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_task_that_is_lost_on_its_way_to_the_worker_goes_back() {
+    let (site, traces) = site();
+    let server = format!("http://{}", lossy(&site.host.address));
+    let arguments = [&server, traces.to_str().expect("a path"), "1"];
+    let _worker = Python::start("host/cli/tests/common/activities.py", &arguments, &traces);
+    open_gate(&traces);
+    // No deadline of the activity's comes to its help: that is 300 s.
+    start(&site, "l", "effect", &quick(&json!({})));
+    resolved(&site, "l", 2);
+    same_key(&effects(&traces, 1), &[2]);
 }
 
 /// A worker that a test plays itself.
