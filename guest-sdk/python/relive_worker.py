@@ -485,14 +485,8 @@ class Worker:
             }
             if known is not None:
                 _log.warning("the host may not know worker %s any more; registering again", known)
-            if known is not None and self._in_hand:
-                form["replaces"] = known
-            elif known is not None:
-                # Nothing is in hand: if the host thinks otherwise, that attempt goes back.
-                try:
-                    self._host.call("DELETE", ("workers", known), None, _CONNECT)
-                except _Refused:
-                    pass
+                # What is in hand stays the worker's; what the host gave it and it never got goes back.
+                form["replaces"], form["holds"] = known, list(self._in_hand)
             answer = self._host.call("POST", ("workers",), _dump(form))
             self._beat_every = answer["beat_every_ms"] / 1000
             self.worker_id, self._doubt = answer["worker_id"], False
@@ -541,7 +535,7 @@ class Worker:
                     away.wait(error, self._stopping)
 
     def _poll_once(self, most: int) -> list[dict[str, Any]]:
-        if self.worker_id is None or (self._doubt and not self._in_hand):
+        if self.worker_id is None or self._doubt:
             self._register(self.worker_id)
         wait = int(_WAIT * 1000)
         form = {"worker_id": self.worker_id, "max_tasks": most, "wait_ms": wait, "activities": sorted(self._activities)}

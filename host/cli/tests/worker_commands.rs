@@ -94,6 +94,30 @@ fn a_command_that_nobody_waits_for_is_ended_with_what_it_started() {
 }
 
 #[test]
+fn operators_hold_an_activity_back_and_let_it_go() {
+    let site = Site::with(&["script"]);
+    site.script("w", &json!([{"activity": {"name": "shout", "input": "abc"}}]));
+    let told = |args: &[&str]| {
+        let (code, out, err) = site.cli(args);
+        assert_eq!(code, 0, "{args:?}: {out}{err}");
+        out
+    };
+    until("the step is there", || site.cli(&["activity", "pause", "w", "1", "--note", "wait"]).0 == 0);
+    assert!(told(&["activity", "list", "--pending"]).contains("paused"));
+    assert!(told(&["show", "w"]).contains("paused by an operator"));
+    told(&["activity", "update", "w", "1", "--start-to-close-ms", "60000", "--maximum-attempts", "3"]);
+    told(&["activity", "reset", "w", "1"]);
+    let worker = Worker::start(&site, &[("shout", "tr a-z A-Z")]);
+    told(&["activity", "resume", "w", "1"]);
+    assert_eq!(site.ended("w")["result"]["seen"][0]["ok"], "ABC");
+    assert_eq!(worker.stop(), Some(0));
+    let (code, _, err) = site.cli(&["activity", "pause", "w", "1"]);
+    assert!(code == 4 && err.contains("ended"), "{code} {err}");
+    assert!(told(&["history", "w"]).contains("CommandIssued"));
+    site.verified();
+}
+
+#[test]
 fn a_command_line_that_makes_no_sense_is_refused() {
     let site = Site::with(&[]);
     for args in [&["worker"][..], &["worker", "--type", "a"], &["worker", "--exec", "true"]] {

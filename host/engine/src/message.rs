@@ -55,6 +55,16 @@ impl Incoming {
             let _ = reply.send(result);
         }
     }
+
+    /// Tells whoever waits for it that it cannot be now. What came from outside is theirs to send again; what the owner
+    /// decided, also because a worker answered, stays and is tried again: the task counts as resolved already.
+    pub fn refused(mut self, error: &Error) -> Option<Self> {
+        let outside = self.reply.is_some() && !self.body.event_type().is_resolution();
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(Err(error.clone()));
+        }
+        (!outside).then_some(self)
+    }
 }
 
 /// Why an attempt did not give a result.

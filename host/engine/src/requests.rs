@@ -93,6 +93,8 @@ pub struct RegisterRequest {
     pub sdk: Option<String>,
     /// The id that it had before the host lost it.
     pub replaces: Option<String>,
+    /// Tokens of the attempts that it really has under that id; the others go back. None: it has them all.
+    pub holds: Option<Vec<String>>,
 }
 
 /// Take tasks.

@@ -1,8 +1,9 @@
 //! Answers on their way to the host: what came in while one request was under way goes with the next one. An answer
 //! is sent until the host has taken or refused it; the same answer twice is one answer.
 
-use std::time::Duration;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -19,12 +20,15 @@ const BATCH_BYTES: usize = 1 << 20;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
+/// Tokens of attempts that a worker has.
+pub(crate) type Held = Mutex<HashSet<String>>;
+
 /// Sends answers until nobody makes any more.
-pub(crate) async fn send_all(client: Client, mut answers: mpsc::UnboundedReceiver<Answer>) {
+pub(crate) async fn send_all(client: Client, mut answers: mpsc::UnboundedReceiver<Answer>, held: Arc<Held>) {
     let mut batch = Vec::new();
-    let mut held = None;
+    let mut beyond = None;
     loop {
-        let Some(first) = (match held.take() {
+        let Some(first) = (match beyond.take() {
             Some(answer) => Some(answer),
             None => answers.recv().await,
         }) else {
@@ -36,13 +40,16 @@ pub(crate) async fn send_all(client: Client, mut answers: mpsc::UnboundedReceive
             let Ok(next) = answers.try_recv() else { break };
             bytes += size(&next);
             if bytes > BATCH_BYTES {
-                held = Some(next);
+                beyond = Some(next);
                 break;
             }
             batch.push(next);
         }
+        let tokens: Vec<String> = batch.iter().map(|answer| answer.token.clone()).collect();
         send(&client, &mut batch).await;
         batch.clear();
+        let mut held = held.lock();
+        tokens.iter().for_each(|token| drop(held.remove(token)));
     }
 }
 

@@ -1,6 +1,15 @@
 //! The worker: registers, polls while it has room, runs what it gets, beats, and goes in good order.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::RwLock;
@@ -14,7 +23,7 @@ use tokio::{
 use crate::{
     client::Client,
     failure::{Failure, WorkerError},
-    report,
+    report::{self, Held},
     task::Task,
     wire::{Answer, Poll, Polled, Register, Registered, TaskForm},
 };
@@ -112,7 +121,14 @@ impl Builder {
 
     pub fn build(self) -> Result<Worker, WorkerError> {
         let client = Client::new(&self.server, &self.namespace)?;
-        Ok(Worker { client, told: self, id: RwLock::default(), registering: tokio::sync::Mutex::new(()) })
+        Ok(Worker {
+            client,
+            told: self,
+            id: RwLock::default(),
+            in_doubt: AtomicBool::new(false),
+            held: Arc::default(),
+            registering: tokio::sync::Mutex::new(()),
+        })
     }
 }
 
@@ -122,6 +138,10 @@ pub struct Worker {
     told: Builder,
     /// What the host calls it; empty before it has registered.
     id: RwLock<Arc<str>>,
+    /// A poll's answer may have been lost: what the host gave with it has to go back.
+    in_doubt: AtomicBool,
+    /// Tokens of the attempts that it has, until their answers are taken.
+    held: Arc<Held>,
     registering: tokio::sync::Mutex<()>,
 }
 
@@ -145,7 +165,7 @@ impl Worker {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), WorkerError> {
         let worker = Arc::new(self);
         let (stop, stopping) = watch::channel(false);
-        let (answers, sent) = reporters(&worker.client);
+        let (answers, sent) = reporters(&worker.client, &worker.held);
         let beating = tokio::spawn(worker.clone().beat());
         let slots = Arc::new(Semaphore::new(worker.told.concurrency));
         let mut pollers = JoinSet::new();
@@ -206,6 +226,8 @@ impl Worker {
                 }
                 Err(error) if error.code() == Some("unknown-worker") => self.register_anew().await,
                 Err(error) if error.may_pass() => {
+                    let lost = matches!(error, WorkerError::Connection(_)) && !self.id.read().is_empty();
+                    self.in_doubt.fetch_or(lost, Ordering::AcqRel);
                     tracing::warn!(%error, "the host cannot be asked for tasks; trying again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LAST_PAUSE);
@@ -216,6 +238,9 @@ impl Worker {
     }
 
     async fn poll_once(&self, max_tasks: usize) -> Result<Vec<TaskForm>, WorkerError> {
+        if self.in_doubt.swap(false, Ordering::AcqRel) {
+            self.register_anew().await;
+        }
         let worker_id = self.registered().await?;
         let activities = self.told.activities.keys().map(String::as_str).collect();
         let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
@@ -227,11 +252,15 @@ impl Worker {
     /// Runs one attempt in a task of its own.
     fn spawn(&self, form: TaskForm, slot: OwnedSemaphorePermit, answers: mpsc::UnboundedSender<Answer>) {
         let activity = self.told.activities.get(&form.activity).cloned();
+        self.held.lock().insert(form.token.clone());
+        let held = self.held.clone();
         let task = Task::new(form, self.client.clone());
         tokio::spawn(async move {
-            if let Some(answer) = attempt(activity, task).await {
+            let token = task.token().to_owned();
+            match attempt(activity, task).await {
                 // Nobody receives once the worker has stopped: the host gives the attempt to another.
-                let _ = answers.send(answer);
+                Some(answer) => drop(answers.send(answer)),
+                None => drop(held.lock().remove(&token)),
             }
             drop(slot);
         });
@@ -268,6 +297,7 @@ impl Worker {
             activities: told.activities.keys().map(String::as_str).collect(),
             sdk: SDK,
             replaces,
+            holds: replaces.map(|_| self.held.lock().iter().cloned().collect()),
         };
         let registered: Registered = self.client.post(&["workers"], &register, Duration::ZERO).await?;
         let id: Arc<str> = registered.worker_id.into();
@@ -297,14 +327,14 @@ impl Worker {
 /// Twice as often as the host asks for.
 const BEAT: Duration = Duration::from_secs(15);
 
-fn reporters(client: &Client) -> (mpsc::UnboundedSender<Answer>, Vec<tokio::task::JoinHandle<()>>) {
+fn reporters(client: &Client, held: &Arc<Held>) -> (mpsc::UnboundedSender<Answer>, Vec<tokio::task::JoinHandle<()>>) {
     let (answers, mut all) = mpsc::unbounded_channel::<Answer>();
     let mut sent = Vec::new();
     let mut senders = Vec::new();
     for _ in 0..REPORTERS {
         let (sender, receiver) = mpsc::unbounded_channel();
         senders.push(sender);
-        sent.push(tokio::spawn(report::send_all(client.clone(), receiver)));
+        sent.push(tokio::spawn(report::send_all(client.clone(), receiver, held.clone())));
     }
     sent.push(tokio::spawn(async move {
         let mut next = 0;

@@ -13,6 +13,9 @@ pub struct Register<'a> {
     pub sdk: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<&'a str>,
+    /// Tokens of what it really has under that id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]

@@ -109,10 +109,14 @@ async fn next(frames: &mut axum::body::BodyDataStream) -> Result<Option<Bytes>, 
 
 /// The body as `T`, a shape of this API. Users' JSON in it is a [`RawValue`]: see [`take_json`].
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|e| {
-        let code = if e.is_data() { "invalid-body" } else { "invalid-json" };
-        Problem::invalid(code, format!("the body is not what this route takes: {e}"))
-    })
+    let refused = |code, why: &dyn std::fmt::Display| {
+        Problem::invalid(code, format!("the body is not what this route takes: {why}"))
+    };
+    // A list would do for serde: its members would be taken for fields, in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(refused("invalid-body", &"it is a list; send an object"));
+    }
+    serde_json::from_slice(body).map_err(|e| refused(if e.is_data() { "invalid-body" } else { "invalid-json" }, &e))
 }
 
 /// The body as `T`, or its default where there is none.

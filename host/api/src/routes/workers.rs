@@ -26,6 +26,8 @@ struct RegisterBody {
     sdk: Option<String>,
     /// The id that it had before the host lost it; what it has under that one stays its own.
     replaces: Option<String>,
+    /// Tokens of what it really has under that id; what else the host gave it goes back. All of it if absent.
+    holds: Option<Vec<String>>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -57,6 +59,7 @@ pub async fn register(
         activities: body.activities,
         sdk: body.sdk,
         replaces: body.replaces,
+        holds: body.holds,
     };
     let worker_id = engine.register_worker(&namespace, request)?.id;
     let beat_every_ms = u64::try_from(BEAT_EVERY.as_millis()).unwrap_or(u64::MAX);

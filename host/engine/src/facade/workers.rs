@@ -11,7 +11,8 @@ use crate::{
     engine::Engine,
     message::Message,
     remote::{
-        ClaimRequest, ClaimedBy, ClaimedTask, Lost, NotClaimed, Poller, QueueView, Registration, TaskRef, WorkerView,
+        ClaimRequest, ClaimedBy, ClaimedTask, Lost, NotClaimed, Poller, QueueView, Registration, TaskRef, TaskToken,
+        WorkerView,
     },
     requests::{PollRequest, RegisterRequest},
 };
@@ -35,18 +36,23 @@ impl Engine {
             return Err(invalid(format!("a worker may name {MAX_NAMES} queues and activities; this one names more")));
         }
         names.into_iter().try_for_each(|n| check_id(n, "name")).map_err(|e| invalid(e.to_string()))?;
+        // What is no token names nothing that it could hold.
+        let secret = |text: &String| text.parse().ok().map(|token: TaskToken| token.secret);
+        let holds = request.holds.map(|tokens| tokens.iter().filter_map(secret).collect());
         let told = Registration {
             identity: request.identity,
             task_queues: request.task_queues,
             activities: request.activities,
             sdk: request.sdk,
             replaces: request.replaces,
+            holds,
         };
         let (workers, now) = (&self.context.remote.workers, self.context.clock.now());
-        let id = workers.register(namespace, told, now).ok_or_else(|| {
+        let (id, never_got) = workers.register(namespace, told, now).ok_or_else(|| {
             let message = "there are too many workers in this namespace; let those that are not needed end";
             Error::new(ErrorKind::TaskQueue, "too-many-workers", message)
         })?;
+        give_back(&self.context, &never_got);
         let view = workers.views(namespace).into_iter().find(|w| w.id == *id);
         view.ok_or_else(|| unknown_worker(&id))
     }

@@ -296,8 +296,8 @@ impl Owner {
         self.acks.extend(flight.acks);
         for incoming in flight.taken.into_iter().rev() {
             match error {
-                Some(error) if incoming.reply.is_some() => incoming.answer(Err(error.clone())),
-                _ => self.queue.push_front(incoming),
+                Some(error) => incoming.refused(error).into_iter().for_each(|i| self.queue.push_front(i)),
+                None => self.queue.push_front(incoming),
             }
         }
         if self.create.is_some() && self.queue.is_empty() {

@@ -96,9 +96,7 @@ impl Owner {
             }
             Err(error) => {
                 let answer = self.store_error(&error);
-                let (asked, own): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(|i| i.reply.is_some());
-                self.queue = own.into();
-                asked.into_iter().for_each(|i| i.answer(Err(answer.clone())));
+                self.queue = self.queue.drain(..).filter_map(|incoming| incoming.refused(&answer)).collect();
                 self.store_trouble(context, &error);
                 false
             }

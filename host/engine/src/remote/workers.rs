@@ -3,7 +3,7 @@
 //! restart, claims in the store name workers that nobody knows yet, and these get the same time to come forward.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -67,6 +67,8 @@ pub(crate) struct Registration {
     pub sdk: Option<String>,
     /// The id that it had before the host lost it; its attempts are carried over.
     pub replaces: Option<String>,
+    /// Secrets of the claims that it really has; none: all of them.
+    pub holds: Option<HashSet<u64>>,
 }
 
 /// An attempt whose worker was lost.
@@ -96,14 +98,19 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// A new worker; its id. `None`: there are too many.
-    pub fn register(&self, namespace: &Namespace, told: Registration, now: Timestamp) -> Option<Arc<str>> {
+    /// A new worker; its id, and the attempts that it was given and never got. `None`: there are too many workers.
+    pub fn register(
+        &self,
+        namespace: &Namespace,
+        mut told: Registration,
+        now: Timestamp,
+    ) -> Option<(Arc<str>, Vec<Lost>)> {
         let mut workers = self.workers.lock();
         if workers.values().filter(|w| w.namespace == *namespace && w.ended.is_none()).count() >= MAX_WORKERS {
             return None;
         }
         let before = told.replaces.as_deref().and_then(|id| workers.get_mut(id));
-        let running = match before.filter(|w| w.namespace == *namespace && w.ended.is_none()) {
+        let mut running = match before.filter(|w| w.namespace == *namespace && w.ended.is_none()) {
             Some(before) => {
                 before.ended = Some("replaced");
                 before.last_seen = now;
@@ -111,6 +118,16 @@ impl Workers {
             }
             None => BTreeSet::new(),
         };
+        let mut never_got = Vec::new();
+        if let Some(holds) = told.holds.take() {
+            running.retain(|(run, command_no, secret)| {
+                let held = holds.contains(secret);
+                if !held {
+                    never_got.push(Lost { run: *run, command_no: *command_no, secret: *secret });
+                }
+                held
+            });
+        }
         let id: Arc<str> = crate::ids::random().into();
         let worker = Worker {
             namespace: namespace.clone(),
@@ -124,7 +141,7 @@ impl Workers {
             running,
         };
         workers.insert(id.clone(), worker);
-        Some(id)
+        Some((id, never_got))
     }
 
     /// The worker is there. `None`: nobody knows it, or it was lost: it has to register.
@@ -247,7 +264,7 @@ mod tests {
     #[test]
     fn three_missed_beats_lose_a_worker_and_give_its_attempts_back() {
         let (workers, namespace) = (Workers::default(), Namespace::default());
-        let id = workers.register(&namespace, told(None), Timestamp(0)).expect("an id");
+        let id = workers.register(&namespace, told(None), Timestamp(0)).expect("an id").0;
         assert_eq!(workers.views(&namespace)[0].state, WorkerState::Creating);
         workers.seen(&namespace, &id, true, Timestamp(BEAT)).expect("known");
         assert_eq!(workers.views(&namespace)[0].state, WorkerState::Ready);
@@ -270,7 +287,7 @@ mod tests {
         let (kept, silent): (Arc<str>, Arc<str>) = ("kept".into(), "silent".into());
         workers.claimed(&namespace, &kept, attempt(1), Timestamp(0));
         workers.claimed(&namespace, &silent, attempt(2), Timestamp(0));
-        let id = workers.register(&namespace, told(Some("kept")), Timestamp(BEAT)).expect("an id");
+        let id = workers.register(&namespace, told(Some("kept")), Timestamp(BEAT)).expect("an id").0;
         assert_eq!(workers.reap(Timestamp(3 * BEAT + 1)), [("silent".to_owned(), vec![attempt(2)])]);
         // It answers for what it claimed under its former id.
         workers.released(&kept, attempt(1));
@@ -282,9 +299,22 @@ mod tests {
     fn a_worker_is_of_one_namespace() {
         let workers = Workers::default();
         let other = Namespace::new("other").expect("a name");
-        let id = workers.register(&Namespace::default(), told(None), Timestamp(0)).expect("an id");
+        let id = workers.register(&Namespace::default(), told(None), Timestamp(0)).expect("an id").0;
         assert!(workers.seen(&other, &id, true, Timestamp(0)).is_none());
         assert!(workers.end(&other, &id, Timestamp(0)).is_none());
         assert!(workers.views(&other).is_empty());
+    }
+
+    #[test]
+    fn what_a_worker_never_got_goes_back_when_it_registers_again() {
+        let (workers, namespace) = (Workers::default(), Namespace::default());
+        let id = workers.register(&namespace, told(None), Timestamp(0)).expect("an id").0;
+        let ghost = Lost { secret: 8, ..attempt(2) };
+        workers.claimed(&namespace, &id, attempt(1), Timestamp(0));
+        workers.claimed(&namespace, &id, ghost, Timestamp(0));
+        let again = Registration { holds: Some([9].into()), ..told(Some(&id)) };
+        let (again, never_got) = workers.register(&namespace, again, Timestamp(1)).expect("an id");
+        assert_eq!(never_got, [ghost]);
+        assert_eq!(workers.end(&namespace, &again, Timestamp(2)), Some(vec![attempt(1)]));
     }
 }

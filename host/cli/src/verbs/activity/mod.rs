@@ -4,6 +4,7 @@ mod complete;
 mod fail;
 mod heartbeat;
 mod list;
+mod operate;
 
 use clap::Subcommand;
 
@@ -30,6 +31,14 @@ enum Action {
     Fail(fail::Args),
     /// Tell that an attempt goes on, and learn whether it should stop
     Heartbeat(heartbeat::Args),
+    /// Let no further attempt begin; one that runs may end
+    Pause(operate::Step),
+    /// Let attempts begin again
+    Resume(operate::Step),
+    /// Begin anew: the next attempt is the first one, at once
+    Reset(operate::Reset),
+    /// Give other timeouts, or another retry policy
+    Update(operate::Update),
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -38,6 +47,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Action::Complete(args) => complete::run(args, context),
         Action::Fail(args) => fail::run(args, context),
         Action::Heartbeat(args) => heartbeat::run(args, context),
+        Action::Pause(args) => operate::pause(args, context),
+        Action::Resume(args) => operate::resume(args, context),
+        Action::Reset(args) => operate::reset(args, context),
+        Action::Update(args) => operate::update(args, context),
     }
 }
 
