@@ -192,7 +192,7 @@ async fn a_claim_that_is_renumbered_names_the_same_schedule() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_is_not_lost_with_the_stores_trouble() {
     let memory = Arc::new(MemoryStore::new());
-    let nth = |n: u64| (2..5).contains(&n).then_some(Fault::Transient);
+    let nth = |n: u64| (3..5).contains(&n).then_some(Fault::Transient);
     let faulty = Arc::new(FaultyStore::new(memory.clone(), nth, signal));
     let host = Embedded::with(faulty.clone(), memory, Arc::new(SystemClock), 1, EngineConfig::default()).await;
     let program = [
@@ -201,8 +201,8 @@ async fn an_answer_is_not_lost_with_the_stores_trouble() {
     ];
     host.run("w", &program).await.expect("started");
     let task = host.engine.poll(poll(&register(&host.engine))).await.expect("polled").remove(0);
-    let token = task.token.to_string();
-    let answer = || host.engine.report(&Namespace::default(), &token, Report::Completed(task.input.clone()));
+    let (namespace, token) = (Namespace::default(), task.token.to_string());
+    let answer = || host.engine.report(&namespace, &token, Report::Completed(task.input.clone()));
     let refused = answer().await.expect_err("the store is in trouble");
     assert_eq!(refused.code, "store-unavailable");
     while answer().await.is_err() {}
