@@ -49,7 +49,9 @@ pub(crate) async fn send_all(client: Client, mut answers: mpsc::UnboundedReceive
         send(&client, &mut batch).await;
         batch.clear();
         let mut held = held.lock();
-        tokens.iter().for_each(|token| drop(held.remove(token)));
+        for token in &tokens {
+            held.remove(token);
+        }
     }
 }
 

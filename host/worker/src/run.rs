@@ -260,7 +260,9 @@ impl Worker {
             match attempt(activity, task).await {
                 // Nobody receives once the worker has stopped: the host gives the attempt to another.
                 Some(answer) => drop(answers.send(answer)),
-                None => drop(held.lock().remove(&token)),
+                None => {
+                    held.lock().remove(&token);
+                }
             }
             drop(slot);
         });
