@@ -157,7 +157,8 @@ where
         match admitted {
             Err(refused) => Box::pin(std::future::ready(Err(self.breaker.refusal(refused)))),
             Ok(ticket) => {
-                let deadline = task.timeout.map(|timeout| self.begun.saturating_add(timeout));
+                // An activity that had to be loaded first came after its time began to run: the last quarter counts.
+                let deadline = task.timeout.map(|timeout| self.begun.saturating_add(timeout / 4 * 3));
                 let mut watch = Watch { breaker: self.breaker.clone(), ticket: Some(ticket), deadline };
                 let attempt = self.inner.call(task);
                 Box::pin(async move {
@@ -182,7 +183,7 @@ fn outcome(result: &AttemptResult) -> Outcome {
     }
 }
 
-/// Settles the call however it ends: an attempt that is dropped at its deadline was too slow, one that is dropped
+/// Settles the call however it ends: an attempt that is dropped near its deadline was too slow, one that is dropped
 /// before was canceled.
 struct Watch {
     breaker: Breaker,
