@@ -290,11 +290,25 @@ impl Owner {
                 "store-unavailable",
                 "the activity's schedule cannot be read; try again",
             )))),
-            Fit::Answered => self.acks.push(Ack::Report(reply)),
+            Fit::Answered if self.is_the_answer(&token, &report) => self.acks.push(Ack::Report(reply)),
             Fit::Gone if self.has_result(context, &token, &report) => drop(reply.send(Ok(()))),
-            Fit::Gone | Fit::Superseded => drop(reply.send(Err(self.superseded()))),
+            Fit::Answered | Fit::Gone | Fit::Superseded => drop(reply.send(Err(self.superseded()))),
             Fit::Forged => drop(reply.send(Err(unknown_task()))),
         }
+    }
+
+    /// Whether what is on its way into the history is this very answer, and not another's or a deadline that passed.
+    fn is_the_answer(&self, token: &TaskToken, report: &Report) -> bool {
+        let taken = self.flight.iter().flat_map(|flight| &flight.taken);
+        let bodies = self.queue.iter().chain(taken).map(|incoming| &incoming.body);
+        bodies.filter(|body| body.command_no == Some(token.task.command_no)).any(|body| {
+            match (&body.attributes, report) {
+                (Attributes::TaskCompleted(c), Report::Completed(result)) => c.result.as_str() == result.as_str(),
+                (Attributes::TaskFailed(f), Report::Failed(failure)) => f.failure == *failure,
+                (Attributes::TaskCanceled(_), Report::Canceled) => true,
+                _ => false,
+            }
+        })
     }
 
     /// What "I stopped because I was asked to" means: a failure like another, if nobody asked.
