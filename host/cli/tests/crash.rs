@@ -38,6 +38,9 @@ const POINTS: [(&str, u64); 7] = [
 const IMAGES: [(&str, &str); 3] =
     [("RELIVE_IMAGE_EVERY", "4"), ("RELIVE_CACHE_MB", "1"), ("RELIVE_IMAGE_MEMORY_MB", "0")];
 const RANDOM_KILLS: u64 = 35;
+/// Executions whose recovery is cut short. Those that other threads relive while the process dies are through, so there
+/// must be more of them than threads in all rounds together.
+const IN_RECOVERY: usize = 60;
 /// Starts and messages of one life of the host, so that there is work left for the last.
 const SHARE: u64 = (EXECUTIONS * (1 + MESSAGES)) as u64 / (RANDOM_KILLS + 35 + 2);
 
@@ -382,7 +385,7 @@ fn cut_short_in_recovery_again_and_again_it_still_gets_through() {
     let first = host(dir.path(), &[]).expect("a host");
     deploy(&first);
     let program = json!([{"timer": {"ms": 2000}}, {"message": {"channel": "a"}}]);
-    for n in 0..10 {
+    for n in 0..IN_RECOVERY {
         let body = json!({"workflow": "script", "workflow_id": id(n), "input": {"program": program}});
         let (status, answer) =
             first.call("POST", &format!("{BASE}/executions"), body.to_string().as_bytes()).expect("an answer");
@@ -400,25 +403,25 @@ fn cut_short_in_recovery_again_and_again_it_still_gets_through() {
         assert_eq!(std::fs::read_to_string(&log).unwrap_or_default(), "inside-recovery", "round {round}");
     }
     let last = host(dir.path(), &[]).expect("a host");
-    for n in 0..10 {
+    for n in 0..IN_RECOVERY {
         let path = format!("{BASE}/executions/{}/signals/a", id(n));
         let (status, answer) = last.call("POST", &path, b"{}").expect("an answer");
         assert_eq!(status, 200, "{answer}");
     }
     let mut open = Vec::new();
     until("all executions to complete or to be shown as blocked", || {
-        open = (0..10).map(|n| get(&last, &format!("executions/{}/result", id(n)))).collect();
+        open = (0..IN_RECOVERY).map(|n| get(&last, &format!("executions/{}/result", id(n)))).collect();
         open.iter().all(|view| view["status"] != "running")
     });
     // An execution that was on a thread at three crashes in a row is under suspicion, and is left to a person.
     let blocked = open.iter().filter(|view| view["status"] == "blocked").count();
-    println!("{blocked} of 10 are quarantined");
+    println!("{blocked} of {IN_RECOVERY} are quarantined");
     for (n, _) in open.iter().enumerate().filter(|(_, view)| view["status"] == "blocked") {
         let (code, out, err) = cli(&last.address, &["unblock", &id(n), "--reason", "it was the test"]);
         assert_eq!(code, 0, "{out}{err}");
     }
     until("all executions to complete", || {
-        (0..10).all(|n| get(&last, &format!("executions/{}/result", id(n)))["status"] == "completed")
+        (0..IN_RECOVERY).all(|n| get(&last, &format!("executions/{}/result", id(n)))["status"] == "completed")
     });
     let (status, report) = last.call("POST", &format!("{BASE}/verify"), b"{}").expect("an answer");
     assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");

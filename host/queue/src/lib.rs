@@ -1,0 +1,1 @@
+//! How hosts tell each other of tasks: in memory, and over NATS. Hints only; the store is the truth.
