@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
 use relive_core::{
-    Digest, EventType, ExecutionKey, Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Digest, EventType, ExecutionKey, Namespace, RunId, RunKey, Shard, Timestamp, WorkflowId,
     canonical_hash::GENESIS,
     codec::StoredEvent,
     ports::{AppendItem, HistoryStore, NewExecution, RowChange, Status, TaskRow},
@@ -75,7 +75,7 @@ fn task(run: &Run) -> TaskRow {
 }
 
 fn begin(store: &SqliteStore, n: u64) -> anyhow::Result<Run> {
-    let mut run = Run { key: store.allocate_run_key()?, last: 0, hash: GENESIS, steps: 1 };
+    let mut run = Run { key: store.allocate_run_key(Shard(0))?, last: 0, hash: GENESIS, steps: 1 };
     let execution = ExecutionKey {
         namespace: Namespace::default(),
         workflow_id: WorkflowId::new(&format!("raw-{n}"))?,

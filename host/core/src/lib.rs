@@ -23,6 +23,7 @@ pub mod options;
 pub mod ports;
 pub mod random;
 pub mod retry;
+pub mod shard;
 pub mod time;
 
 pub use error::{Error, ErrorContext, ErrorKind};
@@ -30,4 +31,5 @@ pub use event::{Attributes, Category, EventClass, EventType, HistoryEvent};
 pub use failure::{Failure, FailureKind};
 pub use ids::{Digest, ExecutionKey, Namespace, RunId, RunKey, WorkflowId};
 pub use json::Json;
+pub use shard::{SHARDS, Shard, ShardSet};
 pub use time::Timestamp;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use relive_core::{Error, ErrorKind};
+use relive_core::{Error, ErrorKind, ShardSet};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     images::{self, Images},
     marks::{Marks, Suspects},
     message::Message,
+    ownership::Ownership,
     pool::Pool,
     recovery,
     stripes::Stripes,
@@ -65,7 +66,7 @@ impl Engine {
             let now = parts.clock.now();
             parts
                 .store
-                .count_crash(&left.running, now)
+                .count_crash(&ShardSet::ALL, &left.running, now)
                 .map_err(|e| Error::new(ErrorKind::EventStore, "store-unavailable", e.to_string()))?;
         }
         let suspects = if parts.clean { Suspects::default() } else { left.suspects };
@@ -83,7 +84,7 @@ impl Engine {
             activity_host: parts.activity_host,
             clock: parts.clock,
             commits: parts.commits,
-            epoch: parts.epoch,
+            ownership: Ownership::alone(parts.epoch),
             registry: Registry::new(ready),
             committer,
             dispatcher: Dispatcher::new(runtime, parts.activities),

@@ -24,6 +24,7 @@ mod images;
 mod marks;
 mod message;
 mod owner;
+mod ownership;
 mod pool;
 mod recovery;
 mod remote;

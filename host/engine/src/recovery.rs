@@ -21,6 +21,7 @@ const OVERDUE: u64 = 5_000_000_000;
 /// Returns how many were woken. What waits in a queue for workers is left there, unless the host is `recovering` and has
 /// yet to put it there. `stop` says when to give up.
 pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> bool) -> Result<u64, StoreError> {
+    let shards = context.ownership.owned();
     let mut woken = 0;
     let mut wake = |run: RunKey| {
         if !context.registry.contains(run) {
@@ -33,7 +34,7 @@ pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> 
     };
     let mut after = RunKey(0);
     loop {
-        let page = context.store.needs_wake(after, PAGE)?;
+        let page = context.store.needs_wake(&shards, after, PAGE)?;
         page.iter().for_each(|run| wake(*run));
         after = page.last().copied().unwrap_or(after);
         if page.len() < PAGE || stop() {
@@ -42,7 +43,7 @@ pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> 
     }
     let mut after = None;
     loop {
-        let page = context.store.open_tasks(after, PAGE)?;
+        let page = context.store.open_tasks(&shards, after, PAGE)?;
         let mut last = None;
         let now = context.clock.now();
         let parked = |t: &TaskRow| {
@@ -60,7 +61,7 @@ pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> 
         }
     }
     let overdue = relive_core::Timestamp(context.clock.now().0.saturating_sub(OVERDUE));
-    for timer in context.store.due_timers(None, overdue, PAGE)? {
+    for timer in context.store.due_timers(&shards, None, overdue, PAGE)? {
         context.registry.post(timer.run, Message::Timer { command_no: timer.command_no, deadline: timer.deadline });
     }
     Ok(woken)

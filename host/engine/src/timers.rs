@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 use relive_core::{
-    RunKey, Timestamp,
+    RunKey, ShardSet, Timestamp,
     ports::{HistoryStore, TimerRow},
 };
 
@@ -117,7 +117,7 @@ impl Timers {
             }
             let alarm = window.alarms.first().map_or(LONGEST_WAIT, |t| Duration::from_nanos(t.deadline.since(now)));
             let wait = match (window.timers.first(), window.horizon) {
-                (None, Some(horizon)) => match load(&*context.store, &mut window, horizon) {
+                (None, Some(horizon)) => match load(&*context.store, &context.ownership.owned(), &mut window, horizon) {
                     Ok(()) => continue,
                     Err(error) => {
                         tracing::warn!(%error, "failed to read timers");
@@ -135,10 +135,11 @@ impl Timers {
 /// Reads the next window. The lock is held meanwhile, so that no timer falls between the read and the new horizon.
 fn load(
     store: &dyn HistoryStore,
+    shards: &ShardSet,
     window: &mut Window,
     horizon: TimerRow,
 ) -> Result<(), relive_core::ports::StoreError> {
-    let rows = store.due_timers(Some(horizon), Timestamp(u64::MAX), WINDOW)?;
+    let rows = store.due_timers(shards, Some(horizon), Timestamp(u64::MAX), WINDOW)?;
     window.horizon = if rows.len() < WINDOW { None } else { rows.last().copied() };
     window.timers.extend(rows);
     Ok(())

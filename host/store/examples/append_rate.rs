@@ -8,7 +8,7 @@ use std::{
 };
 
 use relive_core::{
-    Digest, EventType, Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Digest, EventType, Namespace, RunId, RunKey, Shard, Timestamp, WorkflowId,
     canonical_hash::GENESIS,
     codec::StoredEvent,
     ids::ExecutionKey,
@@ -99,7 +99,7 @@ fn step(run: &mut Run) -> AppendItem {
 }
 
 fn start(store: &SqliteStore, id: &str) -> Result<Run, Failure> {
-    let key = store.allocate_run_key()?;
+    let key = store.allocate_run_key(Shard(0))?;
     let row = RowChange {
         status: Status::Running,
         blocked: None,

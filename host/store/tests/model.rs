@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use relive_core::{
-    RunKey, Timestamp,
+    RunKey, ShardSet, Timestamp,
     event::EventBody,
     ports::{AppendItem, HistoryStore, ListFilter},
 };
@@ -153,9 +153,9 @@ fn compare(memory: &MemoryStore, sqlite: &SqliteStore) {
         assert_eq!(memory.open_work(run), sqlite.open_work(run));
         assert_eq!(memory.published(run, None), sqlite.published(run, None));
     }
-    assert_eq!(memory.needs_wake(RunKey(0), 99), sqlite.needs_wake(RunKey(0), 99));
-    assert_eq!(memory.open_tasks(None, 999), sqlite.open_tasks(None, 999));
-    assert_eq!(memory.due_timers(None, Timestamp(30), 99), sqlite.due_timers(None, Timestamp(30), 99));
+    assert_eq!(memory.needs_wake(&ShardSet::ALL, RunKey(0), 99), sqlite.needs_wake(&ShardSet::ALL, RunKey(0), 99));
+    assert_eq!(memory.open_tasks(&ShardSet::ALL, None, 999), sqlite.open_tasks(&ShardSet::ALL, None, 999));
+    assert_eq!(memory.due_timers(&ShardSet::ALL, None, Timestamp(30), 99), sqlite.due_timers(&ShardSet::ALL, None, Timestamp(30), 99));
     assert_eq!(memory.list(&ListFilter::default(), None, 99), sqlite.list(&ListFilter::default(), None, 99));
     for id in ["even", "odd"] {
         let script = Script::with_key(RunKey(1), id);
@@ -182,8 +182,8 @@ fn play(ops: Vec<Op>) -> (usize, usize) {
                 assert_eq!(memory.stamp_epoch(RunKey(run), epoch), sqlite.stamp_epoch(RunKey(run), epoch));
             }
             Op::Crash(run, now) => {
-                memory.count_crash(&[RunKey(run)], Timestamp(now)).unwrap();
-                sqlite.count_crash(&[RunKey(run)], Timestamp(now)).unwrap();
+                memory.count_crash(&ShardSet::ALL, &[RunKey(run)], Timestamp(now)).unwrap();
+                sqlite.count_crash(&ShardSet::ALL, &[RunKey(run)], Timestamp(now)).unwrap();
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use relive_core::{
-    Digest, Namespace, RunKey, Timestamp,
+    Digest, Namespace, RunKey, Shard, ShardSet, Timestamp,
     history::{Violation, decode_all},
     ports::{ActivityRow, AppendError, Catalog, ComponentMeta, HistoryStore, Implementation, StoreErrorKind},
 };
@@ -60,10 +60,10 @@ fn everything_is_there_after_reopening() {
     drop(store);
     let store = open(dir.path());
     assert_eq!(store.execution(script.run).unwrap(), row);
-    assert_eq!(store.due_timers(None, Timestamp(77), 9).unwrap(), item.put_timers);
-    assert_eq!(store.open_tasks(None, 9).unwrap(), item.put_tasks);
+    assert_eq!(store.due_timers(&ShardSet::ALL, None, Timestamp(77), 9).unwrap(), item.put_timers);
+    assert_eq!(store.open_tasks(&ShardSet::ALL, None, 9).unwrap(), item.put_tasks);
     assert_eq!(store.published(script.run, None).unwrap().len(), 1);
-    assert!(store.allocate_run_key().unwrap() > script.run);
+    assert!(store.allocate_run_key(Shard(0)).unwrap() > script.run);
     check_run(&store, script.run);
 }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use relive_core::{
-    Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Json, Namespace, RunId, RunKey, Shard, ShardSet, Timestamp, WorkflowId,
     codec::{Codec, CodecId, StoredEvent, current_version},
     cursor::LogLine,
     event::{Attributes, EventBody, SignalReceived},
@@ -81,8 +81,8 @@ impl HistoryStore for FaultyStore {
     fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>> {
         batch.iter().map(|item| self.append_one(item)).collect()
     }
-    fn allocate_run_key(&self) -> Result<RunKey, StoreError> {
-        self.inner.allocate_run_key()
+    fn allocate_run_key(&self, shard: Shard) -> Result<RunKey, StoreError> {
+        self.inner.allocate_run_key(shard)
     }
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
         self.inner.stamp_epoch(run, epoch)
@@ -99,20 +99,31 @@ impl HistoryStore for FaultyStore {
     fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.inner.read_from(run, from, limit)
     }
-    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
-        self.inner.needs_wake(after, limit)
+    fn needs_wake(&self, shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
+        self.inner.needs_wake(shards, after, limit)
     }
-    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
-        self.inner.due_timers(after, until, limit)
+    fn due_timers(
+        &self,
+        shards: &ShardSet,
+        after: Option<TimerRow>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
+        self.inner.due_timers(shards, after, until, limit)
     }
-    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
-        self.inner.open_tasks(after, limit)
+    fn open_tasks(
+        &self,
+        shards: &ShardSet,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.inner.open_tasks(shards, after, limit)
     }
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
         self.inner.open_work(run)
     }
-    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
-        self.inner.count_crash(running, now)
+    fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
+        self.inner.count_crash(shards, running, now)
     }
     fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError> {
         self.inner.published(run, key)

@@ -253,7 +253,7 @@ async fn a_guest_that_takes_the_host_down_is_quarantined() {
     let target = Embedded::target("w");
     let row = store.find(&target.namespace, &target.workflow_id, None).expect("readable").expect("there");
     for _ in 0..3 {
-        store.count_crash(&[row.key], row.started_at).expect("counted");
+        store.count_crash(&ShardSet::ALL, &[row.key], row.started_at).expect("counted");
     }
     let second = Embedded::start(store.clone(), Arc::new(SystemClock), 2, EngineConfig::default()).await;
     second.send("w", "a", "m", "1").await.expect("it goes on recording");
@@ -274,7 +274,7 @@ async fn crashes_count_in_a_row_and_nothing_overtakes_the_turn_that_is_suspected
     let target = Embedded::target("w");
     let row = || store.find(&target.namespace, &target.workflow_id, None).expect("readable").expect("there");
     for _ in 0..2 {
-        store.count_crash(&[row().key], row().started_at).expect("counted");
+        store.count_crash(&ShardSet::ALL, &[row().key], row().started_at).expect("counted");
     }
     let second = Embedded::start(store.clone(), Arc::new(SystemClock), 2, EngineConfig::default()).await;
     second.send("w", "a", "m1", "1").await.expect("sent");

@@ -4,12 +4,14 @@
 mod activity;
 mod catalog;
 mod clock;
+mod cluster;
 mod images;
 mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
 pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
 pub use clock::Clock;
+pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostRow, ShardRow};
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
 pub use store::{
     AppendError, AppendItem, Appended, Claim, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published,

@@ -12,6 +12,7 @@ use crate::{
     ids::{Digest, ExecutionKey, Namespace, RunId, RunKey, WorkflowId},
     json::Json,
     options::ActivityOptions,
+    shard::{Shard, ShardSet},
     time::Timestamp,
 };
 
@@ -365,8 +366,9 @@ pub trait HistoryStore: Send + Sync {
     /// that was committed and whose reply was lost shows up in the `Conflict` tail, or as `Duplicate`.
     fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>>;
 
-    /// A fresh key for a run. Keys may be lost, never given out twice.
-    fn allocate_run_key(&self) -> Result<RunKey, StoreError>;
+    /// A fresh key for a run of the shard. Keys may be lost, never given out twice. A store that one host has to itself
+    /// may ignore shards, here and below: that host owns them all.
+    fn allocate_run_key(&self, shard: Shard) -> Result<RunKey, StoreError>;
 
     /// Takes a run over: its row's epoch becomes `epoch`, and lower ones cannot append any more. Durable. A run that
     /// has ended is `Closed`.
@@ -388,21 +390,34 @@ pub trait HistoryStore: Send + Sync {
     /// Events from `from` (an event id) on, at most `limit`.
     fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Running executions with inbound events that were not applied (indexed), by key, above `after`.
-    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError>;
+    /// Running executions of the shards with inbound events that were not applied (indexed), by key, above `after`.
+    fn needs_wake(&self, shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError>;
 
-    /// Open timers in order of (deadline, run, command), strictly after `after`, with deadlines up to `until`.
-    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError>;
+    /// Open timers of the shards in order of (deadline, run, command), strictly after `after`, with deadlines up to
+    /// `until`.
+    fn due_timers(
+        &self,
+        shards: &ShardSet,
+        after: Option<TimerRow>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError>;
 
-    /// All open tasks, by (run, command), strictly after `after`.
-    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError>;
+    /// All open tasks of the shards, by (run, command), strictly after `after`.
+    fn open_tasks(
+        &self,
+        shards: &ShardSet,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError>;
 
     /// A run's open tasks and timers.
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError>;
 
-    /// Called once by a host that takes over after an unclean end: attempts of tasks without a queue that were due by
-    /// `now` count as made (workers' attempts live on with their claims), and `running` (runs whose guests were on a thread) get a crash more. Durable.
-    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError>;
+    /// Called once by a host that takes shards over after an unclean end: attempts of their tasks without a queue that
+    /// were due by `now` count as made (workers' attempts live on with their claims), and `running` (runs of any shard
+    /// whose guests were on a thread) get a crash more. Durable.
+    fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError>;
 
     fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError>;
 

@@ -74,7 +74,7 @@ impl Engine {
         };
         let execution =
             ExecutionKey { namespace: row.execution.namespace.clone(), workflow_id, run_id: ids::run_id(now) };
-        let run = context.store.allocate_run_key().map_err(store_error)?;
+        let run = context.store.allocate_run_key(Shard::of(&execution.namespace, &execution.workflow_id)).map_err(store_error)?;
         let events = &events[..through as usize];
         let item = self.forked_item(&row, run, &execution, events, &stored[..through as usize], stand)?;
         match context.store.append(std::slice::from_ref(&item)).pop() {

@@ -86,7 +86,7 @@ impl Engine {
             let store = &engine.context.store;
             let rows = match &target {
                 Some(target) => store.open_work(engine.find(target)?.key).map_err(store_error)?.0,
-                None => store.open_tasks(after, limit).map_err(store_error)?,
+                None => store.open_tasks(&ShardSet::ALL, after, limit).map_err(store_error)?,
             };
             let full = target.is_none() && rows.len() == limit;
             let next = rows.last().filter(|_| full).map(|t| format!("{}-{}", t.run.0, t.command_no));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Error, ErrorKind, ExecutionKey, Json, WorkflowId,
+    Error, ErrorKind, ExecutionKey, Json, Shard, WorkflowId,
     event::{Attributes, EventBody, ExecutionStarted, SignalReceived, StartKey},
     ids::check_id,
     ports::{ExecutionRow, NewExecution},
@@ -40,6 +40,7 @@ impl Engine {
                 .map_err(|e| Error::new(ErrorKind::Validation, "invalid-name", e.to_string()))?,
         };
         let run_id = ids::run_id(now);
+        let shard = Shard::of(&request.namespace, &workflow_id);
         let execution = ExecutionKey { namespace: request.namespace, workflow_id, run_id };
         let correlation_id: Option<Arc<str>> = request.correlation_id.as_deref().map(Arc::from);
         let workflow = active.row.workflow.clone();
@@ -67,7 +68,7 @@ impl Engine {
         };
         let mut body = EventBody::new(None, start);
         body.correlation_id = correlation_id;
-        let run = context.store.allocate_run_key().map_err(store_error)?;
+        let run = context.store.allocate_run_key(shard).map_err(store_error)?;
         let (reply, answer) = oneshot::channel();
         context.registry.post(run, Message::Start { new: Box::new(new), start: Box::new(body), reply });
         self.answered(answer).await?;

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use relive_core::{
-    Timestamp,
+    ShardSet, Timestamp,
     canonical_hash::GENESIS,
     ports::{AppendError, Appended, Status},
 };
@@ -162,7 +162,7 @@ pub fn item_is_whole_or_nothing(store: &dyn Store) {
     assert_untouched(store, &script);
     assert_eq!(store.open_work(script.run), Ok((Vec::new(), Vec::new())));
     assert_eq!(store.published(script.run, None), Ok(Vec::new()));
-    assert_eq!(store.due_timers(None, Timestamp(10), 10), Ok(Vec::new()));
+    assert_eq!(store.due_timers(&ShardSet::ALL, None, Timestamp(10), 10), Ok(Vec::new()));
     let mut next = script.item(None, [signal("x")]);
     next.inbound_keys = vec!["k".to_owned()];
     assert!(append_one(store, &next).is_ok(), "the key of the refused item is free");

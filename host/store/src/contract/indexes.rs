@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Json, RunKey, Timestamp,
+    Json, RunKey, Shard, ShardSet, Timestamp,
     cursor::{LogLevel, LogLine},
     event::{BlockReason, EventBody, ExecutionBlocked, ExecutionUnblocked},
     options::ActivityOptions,
@@ -14,7 +14,7 @@ use super::{Store, support::*};
 
 pub fn wake_index(store: &dyn Store) {
     let mut scripts: Vec<Script> = (0..4).map(|n| Script::started(store, &format!("w{n}"))).collect();
-    let wake = |after| store.needs_wake(RunKey(after), 10).unwrap();
+    let wake = |after| store.needs_wake(&ShardSet::ALL, RunKey(after), 10).unwrap();
     assert_eq!(wake(0), []);
     for n in [0, 2, 3] {
         let item = scripts[n].item(None, [signal("x")]);
@@ -22,7 +22,7 @@ pub fn wake_index(store: &dyn Store) {
     }
     assert_eq!(wake(0), [scripts[0].run, scripts[2].run, scripts[3].run]);
     assert_eq!(wake(scripts[0].run.0), [scripts[2].run, scripts[3].run]);
-    assert_eq!(store.needs_wake(RunKey(0), 1).unwrap(), [scripts[0].run]);
+    assert_eq!(store.needs_wake(&ShardSet::ALL, RunKey(0), 1).unwrap(), [scripts[0].run]);
     // Applied without any event of its own.
     let applied = scripts[2].item(Some(1), []);
     scripts[2].append(store, &applied).unwrap();
@@ -48,7 +48,7 @@ pub fn timers_in_order(store: &dyn Store) {
         script.append(store, &item).unwrap();
     }
     wanted.sort();
-    let due = |after, until, limit| store.due_timers(after, Timestamp(until), limit).unwrap();
+    let due = |after, until, limit| store.due_timers(&ShardSet::ALL, after, Timestamp(until), limit).unwrap();
     assert_eq!(due(None, u64::MAX, 100), wanted);
     assert_eq!(due(None, 101, 100), wanted[..2]);
     assert_eq!(due(None, 99, 100), []);
@@ -68,7 +68,7 @@ pub fn timer_fires_with_its_event(store: &dyn Store) {
     let mut fired = script.item(Some(1), [timer_fired(1)]);
     fired.remove_timers = vec![1];
     script.append(store, &fired).unwrap();
-    assert_eq!(store.due_timers(None, Timestamp(u64::MAX), 10), Ok(Vec::new()));
+    assert_eq!(store.due_timers(&ShardSet::ALL, None, Timestamp(u64::MAX), 10), Ok(Vec::new()));
     check_run(store, script.run);
 }
 
@@ -79,10 +79,10 @@ pub fn tasks_come_and_go(store: &dyn Store) {
         item.put_tasks = (1..=40).map(|no| script.task(no, no + 1)).collect();
         script.append(store, &item).unwrap();
     }
-    let all = store.open_tasks(None, usize::MAX).unwrap();
+    let all = store.open_tasks(&ShardSet::ALL, None, usize::MAX).unwrap();
     assert_eq!(all.len(), 80);
     assert!(all.is_sorted_by_key(|t| (t.run, t.command_no)));
-    let page = store.open_tasks(Some((a.run, 39)), 2).unwrap();
+    let page = store.open_tasks(&ShardSet::ALL, Some((a.run, 39)), 2).unwrap();
     assert_eq!(page.iter().map(|t| (t.run, t.command_no)).collect::<Vec<_>>(), [(a.run, 40), (b.run, 1)]);
     // Another attempt, then the end of it.
     let mut retry = a.item(Some(1), []);
@@ -117,7 +117,7 @@ pub fn the_end_clears_work(store: &dyn Store) {
     end.put_tasks = vec![script.task(3, 4)];
     script.append(store, &end).unwrap();
     assert_eq!(store.open_work(script.run), Ok((Vec::new(), Vec::new())));
-    assert_eq!(store.due_timers(None, Timestamp(u64::MAX), 10), Ok(Vec::new()));
+    assert_eq!(store.due_timers(&ShardSet::ALL, None, Timestamp(u64::MAX), 10), Ok(Vec::new()));
     check_run(store, script.run);
 }
 
@@ -128,7 +128,7 @@ pub fn claims_are_kept(store: &dyn Store) {
     item.put_tasks = vec![queued.clone(), a.task(2, 3)];
     a.append(store, &item).unwrap();
     // A crash is of no concern to what workers take: they may be at it still.
-    store.count_crash(&[], Timestamp(u64::MAX / 4)).unwrap();
+    store.count_crash(&ShardSet::ALL, &[], Timestamp(u64::MAX / 4)).unwrap();
     let run = a.run;
     let held = |store: &dyn Store| store.open_work(run).unwrap().0;
     assert_eq!(held(store).iter().map(|t| t.attempt).collect::<Vec<_>>(), [1, 2]);
@@ -147,7 +147,7 @@ pub fn claims_are_kept(store: &dyn Store) {
         item.put_tasks = vec![row.clone()];
         a.append(store, &item).unwrap();
         assert_eq!(held(store)[0], row);
-        assert_eq!(store.open_tasks(None, 1).unwrap(), [row]);
+        assert_eq!(store.open_tasks(&ShardSet::ALL, None, 1).unwrap(), [row]);
     }
     check_run(store, a.run);
 }
@@ -157,8 +157,8 @@ pub fn crashes_are_counted(store: &dyn Store) {
     let mut item = a.item(Some(1), [scheduled(1, "1"), scheduled(2, "1")]);
     item.put_tasks = vec![a.task(1, 2), TaskRow { due_at: Timestamp(u64::MAX / 4), ..a.task(2, 3) }];
     a.append(store, &item).unwrap();
-    store.count_crash(&[a.run, RunKey(12_345)], a.time).unwrap();
-    store.count_crash(&[a.run], Timestamp(0)).unwrap();
+    store.count_crash(&ShardSet::ALL, &[a.run, RunKey(12_345)], a.time).unwrap();
+    store.count_crash(&ShardSet::ALL, &[a.run], Timestamp(0)).unwrap();
     let attempts: Vec<u32> = store.open_work(a.run).unwrap().0.iter().map(|t| t.attempt).collect();
     assert_eq!(attempts, [2, 1]);
     let crashes = |run| store.execution(run).unwrap().unwrap().crashes;
@@ -268,13 +268,13 @@ pub fn blocked_and_unblocked(store: &dyn Store) {
     let mut item = script.item(None, [EventBody::new(None, ExecutionUnblocked { reason: "fixed".to_owned() })]);
     (item.row.status, item.row.blocked) = (Status::Running, None);
     script.append(store, &item).unwrap();
-    assert_eq!(store.needs_wake(RunKey(0), 10).unwrap(), [script.run]);
+    assert_eq!(store.needs_wake(&ShardSet::ALL, RunKey(0), 10).unwrap(), [script.run]);
     check_run(store, script.run);
 }
 
 pub fn keys_are_never_repeated(store: &dyn Store) {
     let mut keys: Vec<RunKey> = std::thread::scope(|scope| {
-        let take = || (0..500).map(|_| store.allocate_run_key().unwrap()).collect::<Vec<_>>();
+        let take = || (0..500).map(|_| store.allocate_run_key(Shard(0)).unwrap()).collect::<Vec<_>>();
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });

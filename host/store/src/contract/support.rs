@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Attributes, Digest, Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Attributes, Digest, Json, Namespace, RunId, RunKey, Shard, Timestamp, WorkflowId,
     canonical_hash::GENESIS,
     codec::{Codec, CodecId, StoredEvent, current_version},
     event::{
@@ -50,7 +50,7 @@ impl Script {
     /// A run that is not started.
     #[must_use]
     pub fn new(store: &dyn Store, id: &str) -> Self {
-        Self::with_key(store.allocate_run_key().expect("a run key"), id)
+        Self::with_key(store.allocate_run_key(Shard(0)).expect("a run key"), id)
     }
 
     /// A run under a key of the test's choice; its run id is made of it.

@@ -69,7 +69,7 @@ impl State {
 
     fn apply(&mut self, item: &AppendItem, head: &Head) {
         if let Some(new) = &item.create {
-            self.last_key = self.last_key.max(item.run.0);
+            self.last_key = self.last_key.max(item.run.0 >> 8);
             self.runs.insert(item.run, new_run(item.run, new));
             self.open.insert((new.execution.namespace.clone(), new.execution.workflow_id.clone()), item.run);
         }

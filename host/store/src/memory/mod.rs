@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use relive_core::{
-    Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Namespace, RunId, RunKey, Shard, ShardSet, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
@@ -80,13 +80,13 @@ impl HistoryStore for MemoryStore {
         batch.iter().map(|item| state.append(item)).collect()
     }
 
-    fn allocate_run_key(&self) -> Result<RunKey, StoreError> {
+    fn allocate_run_key(&self, shard: Shard) -> Result<RunKey, StoreError> {
         let mut state = self.state.lock();
-        if state.last_key >= MAX_RUN_KEY {
+        if state.last_key >= MAX_RUN_KEY >> 8 {
             return Err(StoreError::new(StoreErrorKind::Fatal, "all run keys were given out"));
         }
         state.last_key += 1;
-        Ok(RunKey(state.last_key))
+        Ok(RunKey::in_shard(state.last_key, shard))
     }
 
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
@@ -137,40 +137,55 @@ impl HistoryStore for MemoryStore {
         Ok(events.iter().filter(|e| e.event_id >= from).take(limit).cloned().collect())
     }
 
-    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
+    fn needs_wake(&self, shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
         let state = self.state.lock();
         let later = state.runs.range((Bound::Excluded(after), Bound::Unbounded));
-        Ok(later.filter(|(_, r)| r.needs_wake()).map(|(key, _)| *key).take(limit).collect())
+        let wanted = |key: &RunKey, run: &Run| shards.contains(key.shard()) && run.needs_wake();
+        Ok(later.filter(|(key, run)| wanted(key, run)).map(|(key, _)| *key).take(limit).collect())
     }
 
-    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    fn due_timers(
+        &self,
+        shards: &ShardSet,
+        after: Option<TimerRow>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
         let state = self.state.lock();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(state
             .timers
             .range((start, Bound::Unbounded))
             .take_while(|t| t.deadline <= until)
+            .filter(|t| shards.contains(t.run.shard()))
             .take(limit)
             .copied()
             .collect())
     }
 
-    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
+    fn open_tasks(
+        &self,
+        shards: &ShardSet,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
         let state = self.state.lock();
         let first = after.map_or(RunKey(0), |(run, _)| run);
         let tasks = state.runs.range(first..).flat_map(|(_, r)| r.tasks.values());
-        Ok(tasks.filter(|t| after.is_none_or(|after| (t.run, t.command_no) > after)).take(limit).cloned().collect())
+        let wanted = |t: &&TaskRow| {
+            shards.contains(t.run.shard()) && after.is_none_or(|after| (t.run, t.command_no) > after)
+        };
+        Ok(tasks.filter(wanted).take(limit).cloned().collect())
     }
 
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
         Ok(self.state.lock().runs.get(&run).map(Run::work).unwrap_or_default())
     }
 
-    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
+    fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        for task in
-            state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(|t| t.due_at <= now && t.queue.is_none())
-        {
+        let cut_off = |t: &&mut TaskRow| shards.contains(t.run.shard()) && t.due_at <= now && t.queue.is_none();
+        for task in state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(cut_off) {
             task.attempt = task.attempt.saturating_add(1);
         }
         for key in running.iter().collect::<BTreeSet<_>>() {

@@ -21,7 +21,7 @@ mod writer;
 use std::sync::atomic::Ordering;
 
 use relive_core::{
-    Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Namespace, RunId, RunKey, Shard, ShardSet, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
@@ -34,7 +34,8 @@ pub use error::FatalHandler;
 pub use open::{OpenError, OpenOptions};
 pub use writer::{FaultPoint, Faults};
 
-/// Histories and catalog in one SQLite database. See the module.
+/// Histories and catalog in one SQLite database, which one host has to itself: it owns all shards, and they are ignored.
+/// See the module.
 pub struct SqliteStore {
     // The order is the order of dropping: the checkpointer ends first, the directory is let go of last.
     checkpointer: checkpoint::Checkpointer,
@@ -81,7 +82,7 @@ impl HistoryStore for SqliteStore {
         append::append(&self.writer, batch)
     }
 
-    fn allocate_run_key(&self) -> Result<RunKey, StoreError> {
+    fn allocate_run_key(&self, _shard: Shard) -> Result<RunKey, StoreError> {
         let mut keys = self.keys.lock();
         if keys.is_empty() {
             *keys = self.writer.write(schema::reserve_keys)?;
@@ -116,15 +117,26 @@ impl HistoryStore for SqliteStore {
         self.readers.read(|conn| read::events(conn, run, from, u64::MAX, limit))
     }
 
-    fn needs_wake(&self, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
+    fn needs_wake(&self, _shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {
         self.readers.read(|conn| read::needs_wake(conn, after, limit))
     }
 
-    fn due_timers(&self, after: Option<TimerRow>, until: Timestamp, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    fn due_timers(
+        &self,
+        _shards: &ShardSet,
+        after: Option<TimerRow>,
+        until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<TimerRow>, StoreError> {
         self.readers.read(|conn| read::due_timers(conn, after, until, limit))
     }
 
-    fn open_tasks(&self, after: Option<(RunKey, u64)>, limit: usize) -> Result<Vec<TaskRow>, StoreError> {
+    fn open_tasks(
+        &self,
+        _shards: &ShardSet,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
         self.readers.read(|conn| read::open_tasks(conn, after, limit))
     }
 
@@ -132,7 +144,7 @@ impl HistoryStore for SqliteStore {
         self.readers.read(|conn| read::open_work(conn, run))
     }
 
-    fn count_crash(&self, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
+    fn count_crash(&self, _shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
         self.writer.write(|conn| append::count_crash(conn, running, now))
     }
 
