@@ -171,6 +171,15 @@ impl Deployed {
         found
     }
 
+    /// Forgets everything that the catalog can give again.
+    pub(crate) fn forget_all(&self) {
+        let mut entries = self.entries.write();
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.absent.lock().clear();
+        entries.values_mut().for_each(|named| named.retain(|entry| !entry.from_catalog));
+        entries.retain(|_, named| !named.is_empty());
+    }
+
     /// Loads an activity from the catalog. `None`: the catalog does not know it.
     pub(crate) async fn load(self: &Arc<Self>, namespace: &Namespace, name: &Arc<str>) -> Result<Option<Run>, String> {
         if self.catalog.is_none() {

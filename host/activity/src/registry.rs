@@ -209,6 +209,13 @@ impl ActivityRegistry {
         self.0.deployed.as_ref().is_some_and(|deployed| deployed.forget(namespace, name))
     }
 
+    /// The same with all of them: another host may have deployed.
+    pub fn forget_all(&self) {
+        if let Some(deployed) = &self.0.deployed {
+            deployed.forget_all();
+        }
+    }
+
     /// The component behind a deployed activity that is loaded.
     #[must_use]
     pub fn loaded(&self, namespace: &Namespace, name: &str) -> Option<Digest> {

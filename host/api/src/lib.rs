@@ -8,6 +8,7 @@ mod codes;
 mod connection;
 mod envelope;
 mod extract;
+mod forward;
 mod openapi;
 mod page;
 mod problem;

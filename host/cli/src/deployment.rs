@@ -76,6 +76,10 @@ impl ActivityHost for DeployedActivities {
         self.registry.forget(namespace, name);
     }
 
+    fn refresh(&self) {
+        self.registry.forget_all();
+    }
+
     fn standing(&self, namespace: &Namespace, row: &ActivityRow) -> Standing {
         let Some(breaker) = self.registry.breaker(namespace, &row.name) else {
             return Standing { target: target(&row.implementation), breaker: BreakerView::default() };

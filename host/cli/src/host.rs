@@ -143,6 +143,7 @@ impl Host {
             epoch: store.epoch(),
             clean: store.was_clean(),
             marks: Some(config.data_dir.join("running")),
+            cluster: None,
             commits: Arc::new({
                 let store = store.clone();
                 move || store.commits()

@@ -9,6 +9,7 @@ use relive_core::{
 };
 
 use crate::{
+    cluster::ClusterParts,
     guests::{ActivityHost, GuestFactory},
     images::ImageConfig,
 };
@@ -79,6 +80,8 @@ pub struct EngineParts {
     pub clean: bool,
     /// The file that says which executions are on a thread right now; none: no quarantine.
     pub marks: Option<PathBuf>,
+    /// What makes the host one of several on a shared store; none: it has the store to itself.
+    pub cluster: Option<ClusterParts>,
     /// Commits as the store counts them.
     pub commits: Arc<dyn Fn() -> u64 + Send + Sync>,
 }

@@ -9,13 +9,18 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
-use relive_core::ports::{AppendItem, Catalog, Clock, HistoryStore};
+use parking_lot::Mutex;
+use relive_core::{
+    ShardSet,
+    ports::{AppendItem, Catalog, Clock, HistoryStore},
+};
 
 use crate::{
     attempts::Attempts,
     cache::Cache,
     cell::Registry,
     changes::Changes,
+    cluster::Cluster,
     config::EngineConfig,
     dispatch::Dispatcher,
     guests::{ActivityHost, GuestFactory},
@@ -57,6 +62,12 @@ pub(crate) struct Context {
     pub clock: Arc<dyn Clock>,
     pub commits: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub ownership: Ownership,
+    /// The other hosts; none: this one has its store to itself.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Tells this process from those before it under the same name.
+    pub generation: u64,
+    /// Shards that came to this host and are still to be looked through.
+    pub recovering: Mutex<ShardSet>,
     pub registry: Registry,
     pub committer: Sender<AppendItem>,
     pub dispatcher: Dispatcher,

@@ -17,6 +17,7 @@ use crate::{
     attempts::Attempts,
     cache::Cache,
     cell::Registry,
+    cluster::{Cluster, Keeper, leave},
     committer,
     config::{EngineConfig, EngineParts},
     context::{Context, Remote, Stats},
@@ -39,6 +40,10 @@ use crate::{
 const COMMIT_GRACE: Duration = Duration::from_secs(30);
 /// How often workers are looked for that are not heard of any more.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// How often the sweep looks whether shards came or time is up.
+const SWEEP_LOOK: Duration = Duration::from_millis(50);
+/// The store's trouble is not made worse by asking at once again.
+const RECOVERY_PAUSE: Duration = Duration::from_millis(500);
 /// How often it looks.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -63,10 +68,12 @@ impl Engine {
         };
         let (marks, left) = Marks::open(parts.marks.as_deref()).map_err(|e| fail("open the running marks", e))?;
         if !parts.clean {
+            // In a cluster, what the process before was at is counted by whoever takes its shards over.
+            let cut_off = if parts.cluster.is_some() { ShardSet::NONE } else { ShardSet::ALL };
             let now = parts.clock.now();
             parts
                 .store
-                .count_crash(&ShardSet::ALL, &left.running, now)
+                .count_crash(&cut_off, &left.running, now)
                 .map_err(|e| Error::new(ErrorKind::EventStore, "store-unavailable", e.to_string()))?;
         }
         let suspects = if parts.clean { Suspects::default() } else { left.suspects };
@@ -84,7 +91,10 @@ impl Engine {
             activity_host: parts.activity_host,
             clock: parts.clock,
             commits: parts.commits,
-            ownership: Ownership::alone(parts.epoch),
+            ownership: if parts.cluster.is_some() { Ownership::shared() } else { Ownership::alone(parts.epoch) },
+            generation: parts.cluster.as_ref().map_or(parts.epoch, |c| c.incarnation),
+            cluster: parts.cluster.map(|parts| Arc::new(Cluster::new(parts))),
+            recovering: Mutex::new(ShardSet::NONE),
             registry: Registry::new(ready),
             committer,
             dispatcher: Dispatcher::new(runtime, parts.activities),
@@ -102,6 +112,7 @@ impl Engine {
             config,
         });
         context.dispatcher.attach(&context);
+        let keeper = context.cluster.clone().map(|cluster| Keeper::register(cluster, &context)).transpose()?;
         let pool = Pool::start(context.clone(), cells).map_err(|e| fail("start turn threads", e))?;
         let engine = Self {
             threads: Arc::new(Threads { pool, others: Mutex::default(), down: AtomicBool::new(false) }),
@@ -117,6 +128,11 @@ impl Engine {
             images::save(&context.images, &spilled, &|| context.closed.load(Ordering::Acquire));
         };
         engine.spawn("relive-images", save).map_err(|e| fail("start the keeper of images", e))?;
+        if let Some(keeper) = keeper {
+            engine
+                .spawn("relive-cluster", move |context| keeper.run(context))
+                .map_err(|e| fail("start the keeper of shards", e))?;
+        }
         engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
         if engine.context.config.audits_per_minute > 0 {
             let (auditor, rate) = (engine.clone(), engine.context.config.audits_per_minute);
@@ -171,6 +187,10 @@ impl Engine {
             threads.pool.stop();
             context.images.save_all();
             context.closed.store(true, Ordering::Release);
+            if let Some(cluster) = &context.cluster {
+                leave(&context, cluster);
+                cluster.poke();
+            }
             for thread in std::mem::take(&mut *threads.others.lock()) {
                 let _ = thread.join();
             }
@@ -184,30 +204,38 @@ impl Engine {
     }
 }
 
-/// Recovers, then looks from time to time for work that nobody holds.
+/// Looks through shards that came to this host, and from time to time for work that nobody holds.
 fn sweep(context: &Arc<Context>) {
     let stop = || context.stopping.load(Ordering::Acquire);
-    let mut recovering = true;
+    if context.ownership.is_alone() {
+        recovery::ask(context, &ShardSet::ALL);
+    }
     let mut reap_at = Instant::now();
+    let mut sweep_at = Instant::now() + context.config.sweep_every;
     while !stop() {
-        match recovery::walk(context, recovering, &stop) {
-            Ok(woken) if recovering => {
-                context.stats.recovered.fetch_add(woken, Ordering::Relaxed);
-                recovering = false;
+        let asked = std::mem::replace(&mut *context.recovering.lock(), ShardSet::NONE);
+        if !asked.is_empty() {
+            match recovery::walk(context, &asked, true, &stop) {
+                Ok(woken) => drop(context.stats.recovered.fetch_add(woken, Ordering::Relaxed)),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to look for work");
+                    recovery::ask(context, &asked);
+                    std::thread::sleep(RECOVERY_PAUSE);
+                }
             }
-            Ok(woken) if woken > 0 => {
-                tracing::warn!(woken, "the sweep found executions that nobody held")
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "failed to look for work"),
         }
-        let next = Instant::now() + if recovering { Duration::from_millis(500) } else { context.config.sweep_every };
-        while Instant::now() < next && !stop() {
-            if Instant::now() >= reap_at {
-                workers::reap(context);
-                reap_at = Instant::now() + REAP_EVERY;
+        if Instant::now() >= sweep_at {
+            match recovery::walk(context, &context.ownership.owned(), false, &stop) {
+                Ok(0) => {}
+                Ok(woken) => tracing::warn!(woken, "the sweep found executions that nobody held"),
+                Err(error) => tracing::warn!(%error, "failed to look for work"),
             }
-            std::thread::sleep(Duration::from_millis(50).min(context.config.sweep_every));
+            sweep_at = Instant::now() + context.config.sweep_every;
         }
+        if Instant::now() >= reap_at {
+            workers::reap(context);
+            reap_at = Instant::now() + REAP_EVERY;
+        }
+        std::thread::sleep(SWEEP_LOOK.min(context.config.sweep_every));
     }
 }

@@ -72,6 +72,9 @@ pub trait ActivityHost: Send + Sync {
     /// The catalog holds a new deployment of the activity.
     fn deployed(&self, namespace: &Namespace, name: &str);
 
+    /// Other hosts may have deployed activities: what is kept in memory of the catalog is to be looked at again.
+    fn refresh(&self) {}
+
     /// What an activity runs on, and how well that goes.
     fn standing(&self, namespace: &Namespace, row: &ActivityRow) -> Standing;
 

@@ -12,6 +12,7 @@ mod cache;
 mod cell;
 mod changes;
 mod channels;
+mod cluster;
 mod committer;
 mod config;
 mod context;
@@ -41,10 +42,11 @@ mod workflows;
 /// How often a worker that does nothing else lets the host hear of it; three in a row may not be missed.
 pub const BEAT_EVERY: std::time::Duration = std::time::Duration::from_nanos(remote::BEAT_EVERY_NANOS);
 
+pub use cluster::{ClusterParts, LEASE, Place};
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
-pub use facade::{PendingActivity, PendingPage, PendingState};
+pub use facade::{PendingActivity, PendingPage, PendingState, derived_id};
 pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
 pub use message::TaskChange;

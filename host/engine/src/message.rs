@@ -97,6 +97,33 @@ pub(crate) enum Control {
     Task { command_no: u64, change: TaskChange, note: String, reply: Reply },
 }
 
+impl Message {
+    /// Tells whoever waits for it that this host does not do it.
+    pub fn refuse(self, error: &Error) {
+        match self {
+            Self::Start { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::Inbound(incoming) => incoming.answer(Err(error.clone())),
+            Self::Report(reported) => drop(reported.reply.send(Err(error.clone()))),
+            Self::Beat(beaten) => drop(beaten.reply.send(Err(error.clone()))),
+            Self::Control(
+                Control::Terminate { reply, .. } | Control::Unblock { reply, .. } | Control::Task { reply, .. },
+            ) => drop(reply.send(Err(error.clone()))),
+            Self::Flush(done) => done.add_permits(1),
+            // Whoever waits for these sees the sender go; the others wait for nothing.
+            Self::Claim(_)
+            | Self::Capture(_)
+            | Self::Timer { .. }
+            | Self::Attempt { .. }
+            | Self::WorkerLost { .. }
+            | Self::Alarm { .. }
+            | Self::Appended(..)
+            | Self::Wake
+            | Self::Retry
+            | Self::Evict => {}
+        }
+    }
+}
+
 pub(crate) enum Message {
     /// The first message of a run that is to be made.
     Start {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use relive_core::{
-    RunKey,
+    RunKey, ShardSet,
     ports::{StoreError, TaskRow},
 };
 
@@ -17,11 +17,21 @@ const MANY_CELLS: usize = 20_000;
 /// A timer that is overdue by this much was lost on its way.
 const OVERDUE: u64 = 5_000_000_000;
 
-/// Wakes executions with unapplied inbound events, with open tasks that nobody runs, or with overdue timers.
+/// Has the sweep look through shards that came to this host.
+pub(crate) fn ask(context: &Context, shards: &ShardSet) {
+    let mut asked = context.recovering.lock();
+    shards.iter().for_each(|shard| asked.insert(shard));
+}
+
+/// Wakes executions of the shards with unapplied inbound events, with open tasks that nobody runs, or with overdue timers.
 /// Returns how many were woken. What waits in a queue for workers is left there, unless the host is `recovering` and has
 /// yet to put it there. `stop` says when to give up.
-pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> bool) -> Result<u64, StoreError> {
-    let shards = context.ownership.owned();
+pub(crate) fn walk(
+    context: &Arc<Context>,
+    shards: &ShardSet,
+    recovering: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<u64, StoreError> {
     let mut woken = 0;
     let mut wake = |run: RunKey| {
         if !context.registry.contains(run) {
@@ -34,7 +44,7 @@ pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> 
     };
     let mut after = RunKey(0);
     loop {
-        let page = context.store.needs_wake(&shards, after, PAGE)?;
+        let page = context.store.needs_wake(shards, after, PAGE)?;
         page.iter().for_each(|run| wake(*run));
         after = page.last().copied().unwrap_or(after);
         if page.len() < PAGE || stop() {
@@ -43,7 +53,7 @@ pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> 
     }
     let mut after = None;
     loop {
-        let page = context.store.open_tasks(&shards, after, PAGE)?;
+        let page = context.store.open_tasks(shards, after, PAGE)?;
         let mut last = None;
         let now = context.clock.now();
         let parked = |t: &TaskRow| {
@@ -61,7 +71,7 @@ pub(crate) fn walk(context: &Arc<Context>, recovering: bool, stop: &dyn Fn() -> 
         }
     }
     let overdue = relive_core::Timestamp(context.clock.now().0.saturating_sub(OVERDUE));
-    for timer in context.store.due_timers(&shards, None, overdue, PAGE)? {
+    for timer in context.store.due_timers(shards, None, overdue, PAGE)? {
         context.registry.post(timer.run, Message::Timer { command_no: timer.command_no, deadline: timer.deadline });
     }
     Ok(woken)

@@ -87,6 +87,14 @@ impl Timers {
         }
     }
 
+    /// Other shards are this host's now: reads the window again.
+    pub fn reset(&self) {
+        let mut window = self.window.lock();
+        window.timers.clear();
+        window.horizon = Some(FIRST);
+        self.changed.notify_one();
+    }
+
     /// Looks at the clock now (a test clock was moved, or the host stops).
     pub fn poke(&self) {
         let _window = self.window.lock();

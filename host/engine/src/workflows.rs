@@ -95,6 +95,11 @@ impl Workflows {
         Ok(Some(declared))
     }
 
+    /// Forgets all active versions: another host may have deployed.
+    pub fn forget(&self) {
+        self.active.write().clear();
+    }
+
     /// Forgets a version after a deployment.
     pub fn changed(&self, namespace: &Namespace, workflow: &str) {
         self.active.write().remove(&(namespace.clone(), workflow.to_owned()));

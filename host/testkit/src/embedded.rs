@@ -12,14 +12,17 @@ use relive_core::{
     cursor::Cursor,
     guest::{Guest, GuestFault, NotLaid},
     image::GuestStamp,
-    ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, HistoryStore, ImageStore},
+    ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, ClusterStore, HistoryStore, ImageStore},
 };
 use relive_engine::{
-    Admitted, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly, SignalRequest,
+    Admitted, ClusterParts, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly, SignalRequest,
     StartRequest, Target, views::ResultView,
 };
 
-use crate::model::{ModelGuest, Op};
+use crate::{
+    clock::SystemClock,
+    model::{ModelGuest, Op},
+};
 
 /// Makes scripted guests; every component is one.
 pub struct ModelGuests;
@@ -92,6 +95,13 @@ impl ActivityRunner for Sink {
 pub trait Store: HistoryStore + Catalog + ImageStore + 'static {}
 impl<T: HistoryStore + Catalog + ImageStore + 'static> Store for T {}
 
+/// What makes one life of a host.
+struct Life {
+    clock: Arc<dyn Clock>,
+    epoch: u64,
+    cluster: Option<ClusterParts>,
+}
+
 /// An engine over `store` with scripted guests, and what tests ask of it.
 pub struct Embedded {
     pub engine: Engine,
@@ -124,6 +134,30 @@ impl Embedded {
         epoch: u64,
         config: EngineConfig,
     ) -> Self {
+        Self::of_parts(store, catalog, images, Life { clock, epoch, cluster: None }, config).await
+    }
+
+    /// One host of several on `store`; `hosts` is its way to the others.
+    pub async fn in_cluster(store: Arc<impl Store>, hosts: Arc<dyn ClusterStore>, id: &str, incarnation: u64) -> Self {
+        let cluster = ClusterParts {
+            store: hosts,
+            host_id: id.into(),
+            address: format!("http://{id}.test").into(),
+            version: "test".into(),
+            incarnation,
+        };
+        let life = Life { clock: Arc::new(SystemClock), epoch: 0, cluster: Some(cluster) };
+        Self::of_parts(store.clone(), store.clone(), store, life, EngineConfig::default()).await
+    }
+
+    async fn of_parts(
+        store: Arc<dyn HistoryStore>,
+        catalog: Arc<dyn Catalog>,
+        images: Arc<dyn ImageStore>,
+        life: Life,
+        config: EngineConfig,
+    ) -> Self {
+        let Life { clock, epoch, cluster } = life;
         let sink = Arc::new(Sink::default());
         let parts = EngineParts {
             store,
@@ -136,6 +170,7 @@ impl Embedded {
             epoch,
             clean: epoch == 1,
             marks: None,
+            cluster,
             commits: Arc::new(|| 0),
         };
         let engine = Engine::start(parts, config, tokio::runtime::Handle::current()).expect("an engine");

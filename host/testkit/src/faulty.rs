@@ -12,7 +12,7 @@ use relive_core::{
     event::{Attributes, EventBody, SignalReceived},
     ports::{
         AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, RowChange, Status,
-        StoreError, StoreErrorKind, TaskRow, TimerRow,
+        StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
     },
 };
 
@@ -86,6 +86,9 @@ impl HistoryStore for FaultyStore {
     }
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
         self.inner.stamp_epoch(run, epoch)
+    }
+    fn take(&self, run: RunKey, epoch: u64) -> Result<Option<Taken>, AppendError> {
+        self.inner.take(run, epoch)
     }
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {
         self.inner.execution(run)

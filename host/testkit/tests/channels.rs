@@ -45,6 +45,7 @@ fn engine(store: &Arc<MemoryStore>, epoch: u64) -> Embedded {
         epoch,
         clean: epoch == 1,
         marks: None,
+        cluster: None,
         commits: Arc::new(|| 0),
     };
     let engine = Engine::start(parts, EngineConfig::default(), tokio::runtime::Handle::current()).expect("an engine");

@@ -4,6 +4,7 @@ mod activities;
 mod components;
 mod executions;
 mod health;
+mod hosts;
 mod keys;
 mod not_found;
 mod openapi;
@@ -50,6 +51,8 @@ fn table() -> OpenApiRouter<Engine> {
         .routes(routes!(keys::keys))
         .routes(routes!(openapi::openapi))
         .routes(routes!(status::status))
+        .routes(routes!(hosts::hosts))
+        .routes(routes!(hosts::shards))
         .nest("/v1/namespaces/{namespace}", namespace)
 }
 
@@ -60,7 +63,7 @@ pub fn document() -> OpenApi {
 
 /// The whole surface over one engine.
 pub fn router(engine: Engine) -> Router {
-    Router::from(table())
+    crate::forward::layer(Router::from(table()), &engine)
         .fallback(not_found::route)
         .method_not_allowed_fallback(not_found::method)
         .layer(middleware::from_fn(envelope))

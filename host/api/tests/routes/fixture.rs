@@ -44,6 +44,7 @@ impl Api {
             epoch: 1,
             clean: true,
             marks: None,
+            cluster: None,
             commits: Arc::new(|| 0),
         };
         let engine =

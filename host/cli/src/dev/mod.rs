@@ -7,7 +7,6 @@ mod signals;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
-use relive_engine::EngineConfig;
 use relive_store::OpenError;
 use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
@@ -39,7 +38,7 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     log::start(args.log_file.as_deref())?;
     raise_open_files();
     let mut config = HostConfig::new(args.data.clone());
-    config.engine = engine_config(args);
+    config.engine = args.engine.config();
     config.bench_activities = args.bench_activities;
     let host = Host::open(config).map_err(not_opened)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -79,34 +78,6 @@ fn serve(
             .await
             .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
     })
-}
-
-fn engine_config(args: &DevArgs) -> EngineConfig {
-    let mut config = EngineConfig::default();
-    if let Some(events) = args.max_history_events {
-        config.run_limits.events = events;
-    }
-    if let Some(mib) = args.max_history_mb {
-        config.run_limits.history_bytes = mib << 20;
-    }
-    if let Some(codec) = args.codec {
-        config.codec = codec;
-    }
-    if let Some(mib) = args.cache_mb {
-        config.cache.memory_bytes = bytes(mib);
-    }
-    config.audits_per_minute = args.audits_per_minute;
-    if let Some(every) = args.image_every {
-        config.images.every = every;
-    }
-    if let Some(mib) = args.image_memory_mb {
-        config.images.memory_bytes = bytes(mib);
-    }
-    config
-}
-
-fn bytes(mib: u32) -> usize {
-    usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(1 << 20)
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.

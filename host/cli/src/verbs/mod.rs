@@ -9,6 +9,7 @@ mod dev;
 mod doctor;
 mod fork;
 mod history;
+mod hosts;
 mod inspect;
 mod list;
 mod logs;
@@ -16,6 +17,7 @@ mod openapi;
 mod query;
 mod replay;
 mod result;
+mod shards;
 mod show;
 mod signal;
 mod start;
@@ -80,6 +82,10 @@ pub enum Verb {
     Worker(worker::Args),
     /// Activities that are not resolved, and answers for them by token
     Activity(activity::Args),
+    /// The hosts of a cluster
+    Hosts(hosts::Args),
+    /// Who owns which shard of a cluster
+    Shards(shards::Args),
     /// Check stored histories
     Verify(verify::Args),
     /// Check this machine, the data directory and the host
@@ -114,6 +120,8 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::TaskQueue(args) => task_queue::run(&args, context),
         Verb::Worker(args) => worker::run(&args, context),
         Verb::Activity(args) => activity::run(&args, context),
+        Verb::Hosts(args) => hosts::run(&args, context),
+        Verb::Shards(args) => shards::run(&args, context),
         Verb::Verify(args) => verify::run(&args, context),
         Verb::Doctor(args) => doctor::run(&args, context),
         Verb::Openapi(args) => openapi::run(&args),

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::StoreError;
-use crate::shard::{Shard, ShardSet};
+use crate::{
+    shard::{Shard, ShardSet},
+    time::Timestamp,
+};
 
 /// What a host says of itself with each beat.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,8 @@ pub struct ClusterView {
     pub shards: Vec<ShardRow>,
     /// Grows with each change of the catalog.
     pub catalog_revision: u64,
+    /// The store's clock when it answered.
+    pub now: Timestamp,
 }
 
 /// Shards that a host was given.

@@ -15,5 +15,5 @@ pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostR
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
 pub use store::{
     AppendError, AppendItem, Appended, Claim, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published,
-    RowChange, Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
+    RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
 };

@@ -348,6 +348,14 @@ impl ListFilter {
     }
 }
 
+/// What an owner begins with: a run's row and its open tasks and timers; none of these if it has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    pub row: ExecutionRow,
+    pub tasks: Vec<TaskRow>,
+    pub timers: Vec<TimerRow>,
+}
+
 /// A value that queries read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
@@ -373,6 +381,10 @@ pub trait HistoryStore: Send + Sync {
     /// Takes a run over: its row's epoch becomes `epoch`, and lower ones cannot append any more. Durable. A run that
     /// has ended is `Closed`.
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError>;
+
+    /// What an owner needs to begin, in one round trip, after the run was stamped with its epoch as by
+    /// [`HistoryStore::stamp_epoch`]. A store that one host has to itself may leave the stamp to the owner's first append.
+    fn take(&self, run: RunKey, epoch: u64) -> Result<Option<Taken>, AppendError>;
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError>;
 

@@ -57,14 +57,14 @@ impl Engine {
         Ok(Follow { engine: self.clone(), run: row.key, execution: row.execution, watch })
     }
 
-    /// Follows the list after the change that `after` names: this host's epoch and the change's number. From now on if
+    /// Follows the list after the change that `after` names: this process's generation and the change's number. From now on if
     /// there is none. The filter's status is not applied: who left it is told, too.
     #[must_use]
     pub fn follow_list(&self, filter: ListFilter, after: Option<(u64, u64)>) -> FollowList {
         let (last, told) = self.context.changes.follow_list();
         let at = match after {
             None => last,
-            Some((epoch, at)) if epoch == self.context.epoch => at,
+            Some((epoch, at)) if epoch == self.context.generation => at,
             // Of another life of the host: never a number that is remembered.
             Some(_) => u64::MAX,
         };
@@ -106,10 +106,10 @@ impl Follow {
 }
 
 impl FollowList {
-    /// The place after what was given: the host's epoch and a number.
+    /// The place after what was given: the process's generation and a number.
     #[must_use]
     pub fn place(&self) -> (u64, u64) {
-        (self.engine.context.epoch, self.at)
+        (self.engine.context.generation, self.at)
     }
 
     /// What changed since the last call, of at most `limit` changes; nothing if nothing did.

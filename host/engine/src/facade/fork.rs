@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relive_core::{
-    Error, ErrorKind, ExecutionKey, Json, RunKey, Timestamp, WorkflowId,
+    Error, ErrorKind, ExecutionKey, Json, RunKey, Shard, Timestamp, WorkflowId,
     codec::{Codec, StoredEvent, current_version},
     cursor::{Cursor, Open},
     event::{Attributes, EventBody, EventClass, ExecutionForked, HistoryEvent},
@@ -69,14 +69,15 @@ impl Engine {
         let now = context.clock.now();
         let workflow_id = match id {
             Some(id) => id,
-            None => WorkflowId::new(&ids::random())
-                .map_err(|e| Error::new(ErrorKind::Validation, "invalid-name", e.to_string()))?,
+            None => self.fresh_id(&row.execution.namespace)?,
         };
         let execution =
             ExecutionKey { namespace: row.execution.namespace.clone(), workflow_id, run_id: ids::run_id(now) };
-        let run = context.store.allocate_run_key(Shard::of(&execution.namespace, &execution.workflow_id)).map_err(store_error)?;
+        let shard = Shard::of(&execution.namespace, &execution.workflow_id);
+        let epoch = self.owned(shard)?;
+        let run = context.store.allocate_run_key(shard).map_err(store_error)?;
         let events = &events[..through as usize];
-        let item = self.forked_item(&row, run, &execution, events, &stored[..through as usize], stand)?;
+        let item = self.forked_item(&row, (run, epoch), &execution, events, &stored[..through as usize], stand)?;
         match context.store.append(std::slice::from_ref(&item)).pop() {
             Some(Ok(_)) => {}
             Some(Err(AppendError::AlreadyStarted(taken))) => {
@@ -136,7 +137,7 @@ impl Engine {
     fn forked_item(
         &self,
         row: &ExecutionRow,
-        run: RunKey,
+        (run, epoch): (RunKey, u64),
         execution: &ExecutionKey,
         events: &[HistoryEvent],
         stored: &[StoredEvent],
@@ -151,7 +152,7 @@ impl Engine {
             command_count: stand.commands,
             reset_crashes: false,
         };
-        let mut item = AppendItem::new(run, 0, Some(self.context.epoch), change);
+        let mut item = AppendItem::new(run, 0, Some(epoch), change);
         item.create = Some(NewExecution {
             execution: execution.clone(),
             workflow: row.workflow.clone(),

@@ -8,6 +8,7 @@ pub(crate) mod follow;
 mod fork;
 mod lookup;
 mod pending;
+pub(crate) mod place;
 mod policies;
 mod reads;
 mod relive;
@@ -18,4 +19,5 @@ mod tasks;
 mod verify;
 pub(crate) mod workers;
 
+pub use policies::derived_id;
 pub use pending::{PendingActivity, PendingPage, PendingState};

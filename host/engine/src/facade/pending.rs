@@ -1,7 +1,7 @@
 //! Activities that are not resolved: where each stands, which attempt, what the last one said, who has it.
 
 use relive_core::{
-    Error, Failure, Json, RunKey, Timestamp,
+    Error, Failure, Json, RunKey, ShardSet, Timestamp,
     event::Attributes,
     ports::{ExecutionRow, TaskRow},
 };

@@ -158,7 +158,7 @@ impl Engine {
 }
 
 /// The workflow id of a start that names none: the same for the same key.
-fn derived_id(key: &str) -> Result<WorkflowId, Error> {
+pub fn derived_id(key: &str) -> Result<WorkflowId, Error> {
     let digest = Digest::of(key.as_bytes()).to_string();
     WorkflowId::new(&format!("request-{}", digest.get(..32).unwrap_or(&digest))).map_err(invalid_name)
 }

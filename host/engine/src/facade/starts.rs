@@ -36,11 +36,11 @@ impl Engine {
         let now = context.clock.now();
         let workflow_id = match request.workflow_id {
             Some(id) => id,
-            None => WorkflowId::new(&ids::random())
-                .map_err(|e| Error::new(ErrorKind::Validation, "invalid-name", e.to_string()))?,
+            None => self.fresh_id(&request.namespace)?,
         };
         let run_id = ids::run_id(now);
         let shard = Shard::of(&request.namespace, &workflow_id);
+        self.owned(shard)?;
         let execution = ExecutionKey { namespace: request.namespace, workflow_id, run_id };
         let correlation_id: Option<Arc<str>> = request.correlation_id.as_deref().map(Arc::from);
         let workflow = active.row.workflow.clone();

@@ -122,7 +122,7 @@ impl Owner {
             started_at: old.last_timestamp,
             correlation_id: old.correlation_id.clone(),
         };
-        let mut next = Draft::successor(run, &new, draft, context.epoch);
+        let mut next = Draft::successor(run, &new, draft, self.epoch);
         let mut body = EventBody::new(None, start);
         body.correlation_id = new.correlation_id.clone();
         next.push(body, Timestamp(0))?;

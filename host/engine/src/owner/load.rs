@@ -14,11 +14,11 @@ use relive_core::{
     guest::GuestFault,
     history::{Violation, check_chain},
     life::{Life, Record, TurnError},
-    ports::{HistoryStore, StoreError},
+    ports::{AppendError, HistoryStore, StoreError, StoreErrorKind, Taken},
 };
 
 use super::{Owner, tasks::Task};
-use crate::{abort, context::Context};
+use crate::{abort, context::Context, facade::place::not_owner};
 
 /// Events that are read at once.
 const PAGE: usize = 4_096;
@@ -71,16 +71,8 @@ impl Owner {
         if self.row.is_some() || self.create.is_some() {
             return true;
         }
-        let loaded = context.store.execution(self.run).and_then(|row| {
-            let work = if row.as_ref().is_some_and(|r| r.status.is_open()) {
-                context.store.open_work(self.run)?
-            } else {
-                Default::default()
-            };
-            Ok((row, work))
-        });
-        match loaded {
-            Ok((Some(row), (tasks, timers))) => {
+        match context.store.take(self.run, self.epoch) {
+            Ok(Some(Taken { row, tasks, timers })) => {
                 self.row = Some(row);
                 self.timers = timers.into_iter().map(|t| t.command_no).collect();
                 for row in tasks {
@@ -89,12 +81,21 @@ impl Owner {
                 self.launch_known(context);
                 true
             }
-            Ok((None, _)) => {
+            Ok(None) => {
                 let error = self.error(ErrorKind::EventStore, "unknown-execution", "there is no such run");
                 self.let_go(context, &error);
                 false
             }
+            // A later owner was here: this host has not heard of it yet.
+            Err(AppendError::Fenced { .. }) => {
+                self.let_go(context, &not_owner(&context.ownership));
+                false
+            }
             Err(error) => {
+                let error = match error {
+                    AppendError::Backend(error) => error,
+                    other => StoreError::new(StoreErrorKind::Fatal, other.to_string()),
+                };
                 let answer = self.store_error(&error);
                 self.queue = self.queue.drain(..).filter_map(|incoming| incoming.refused(&answer)).collect();
                 self.store_trouble(context, &error);

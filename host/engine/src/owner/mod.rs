@@ -37,6 +37,7 @@ use relive_core::{
 use crate::{
     cache::Held,
     context::Context,
+    facade::place::not_owner,
     message::{Ack, Control, Incoming, Message, Reply},
     remote::ClaimRequest,
 };
@@ -55,6 +56,8 @@ pub(crate) struct Thread {
 /// The state of one execution's owner.
 pub(crate) struct Owner {
     run: RunKey,
+    /// Under which this host owns it; 0: nothing was asked of it yet.
+    epoch: u64,
     /// What is committed; none before the start or the first load.
     row: Option<ExecutionRow>,
     /// The row to create with the first item.
@@ -98,6 +101,7 @@ impl Owner {
     pub fn new(run: RunKey) -> Self {
         Self {
             run,
+            epoch: 0,
             row: None,
             create: None,
             life: None,
@@ -130,7 +134,15 @@ impl Owner {
             if self.gone {
                 *self = Self::new(self.run);
             }
-            self.take(context, message);
+            // The store's answer is taken in any case: somebody waits for it.
+            if matches!(message, Message::Appended(..)) || self.owns(context) {
+                self.take(context, message);
+            } else {
+                message.refuse(&not_owner(&context.ownership));
+            }
+        }
+        if self.flight.is_none() && !self.gone && !self.owns(context) {
+            self.let_go(context, &not_owner(&context.ownership));
         }
         self.advance(context, thread);
         if self.flush && self.life.is_some() && self.flight.is_none() {
@@ -152,6 +164,15 @@ impl Owner {
                 && self.acks.is_empty()
                 && self.tasks.values().all(Task::is_parked)
                 && !self.paused)
+    }
+
+    /// Whether this host owns the execution, under the epoch that what is in memory was made under.
+    fn owns(&mut self, context: &Arc<Context>) -> bool {
+        let epoch = context.ownership.epoch_of(self.run);
+        if self.epoch == 0 {
+            self.epoch = epoch.unwrap_or(0);
+        }
+        epoch.is_some_and(|epoch| epoch == self.epoch)
     }
 
     fn take(&mut self, context: &Arc<Context>, message: Message) {

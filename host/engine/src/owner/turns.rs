@@ -54,10 +54,10 @@ impl Owner {
             if !self.load_row(context) || !self.still_open(context) || !self.has_work() {
                 return;
             }
-            let row = self.row.clone().or_else(|| self.new_row(context));
+            let row = self.row.clone().or_else(|| self.new_row());
             let Some(row) = row else { return };
             let runner = context.dispatcher.runner();
-            let mut draft = Draft::new(&row, context.epoch, context.config.codec, context.clock.now(), runner);
+            let mut draft = Draft::new(&row, self.epoch, context.config.codec, context.clock.now(), runner);
             draft.item.create = self.create.clone();
             match self.fill(context, thread, &mut draft) {
                 Ok(()) if draft.is_empty() => return draft.acks.into_iter().for_each(|ack| ack.answer(Ok(()))),
@@ -97,8 +97,8 @@ impl Owner {
         !closed
     }
 
-    fn new_row(&self, context: &Arc<Context>) -> Option<ExecutionRow> {
-        self.create.as_ref().map(|new| ExecutionRow::new(self.run, new, context.epoch))
+    fn new_row(&self) -> Option<ExecutionRow> {
+        self.create.as_ref().map(|new| ExecutionRow::new(self.run, new, self.epoch))
     }
 
     /// Puts everything that waits into the draft.

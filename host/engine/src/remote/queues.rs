@@ -7,7 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use relive_core::{Namespace, RunKey, Timestamp};
+use relive_core::{Namespace, RunKey, ShardSet, Timestamp};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -152,6 +152,17 @@ impl Queues {
     /// Whether this attempt of the task waits here.
     pub fn holds(&self, run: RunKey, command_no: u64, attempt: u32) -> bool {
         self.inner.lock().places.get(&(run, command_no)).is_some_and(|place| place.attempt == attempt)
+    }
+
+    /// Other hosts own these shards now: their attempts are in those hosts' queues.
+    pub fn forget(&self, shards: &ShardSet) {
+        let inner = self.inner.lock();
+        let gone = |key: &&(RunKey, u64)| shards.contains(key.0.shard());
+        let ready: Vec<_> = inner.places.keys().filter(gone).copied().collect();
+        let claimed: Vec<_> = inner.claimed.keys().filter(gone).copied().collect();
+        drop(inner);
+        ready.into_iter().for_each(|(run, no)| self.remove(run, no));
+        claimed.into_iter().for_each(|(run, no)| self.released(run, no));
     }
 
     /// The polls that wait end with nothing.

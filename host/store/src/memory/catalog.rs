@@ -1,6 +1,9 @@
 //! The catalog in memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use relive_core::{
@@ -15,6 +18,18 @@ pub(super) struct Shelves {
     components: Mutex<HashMap<Digest, (ComponentMeta, Vec<u8>)>>,
     versions: Mutex<BTreeMap<(Namespace, String), Vec<VersionRow>>>,
     activities: Mutex<BTreeMap<(Namespace, String), ActivityRow>>,
+    /// Changes so far.
+    revision: AtomicU64,
+}
+
+impl Shelves {
+    pub(super) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        self.revision.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Catalog for MemoryStore {
@@ -34,6 +49,7 @@ impl Catalog for MemoryStore {
 
     fn deploy(&self, namespace: &Namespace, row: &VersionRow) -> Result<VersionRow, StoreError> {
         let mut all = self.catalog.versions.lock();
+        self.catalog.changed();
         let versions = all.entry((namespace.clone(), row.workflow.to_string())).or_default();
         versions.iter_mut().for_each(|v| v.active = false);
         if let Some(known) = versions.iter_mut().find(|v| v.digest == row.digest && v.export == row.export) {
@@ -59,6 +75,7 @@ impl Catalog for MemoryStore {
     }
 
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> Result<(), StoreError> {
+        self.catalog.changed();
         self.catalog.activities.lock().insert((namespace.clone(), row.name.to_string()), row.clone());
         Ok(())
     }

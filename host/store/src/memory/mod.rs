@@ -2,6 +2,7 @@
 
 mod append;
 mod catalog;
+mod cluster;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -16,7 +17,7 @@ use relive_core::{
     cursor::LogLine,
     ports::{
         AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ImageStore, KEPT_IMAGES, ListFilter, Published,
-        Status, StoreError, StoreErrorKind, StoredImage, TaskRow, TimerRow,
+        Status, StoreError, StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow,
     },
 };
 
@@ -48,6 +49,7 @@ struct State {
 pub struct MemoryStore {
     state: Mutex<State>,
     catalog: catalog::Shelves,
+    hosts: Mutex<cluster::Hosts>,
 }
 
 impl MemoryStore {
@@ -100,6 +102,19 @@ impl HistoryStore for MemoryStore {
         }
         row.epoch = epoch;
         Ok(row.clone())
+    }
+
+    fn take(&self, run: RunKey, epoch: u64) -> Result<Option<Taken>, AppendError> {
+        match self.stamp_epoch(run, epoch) {
+            Ok(_) | Err(AppendError::Closed) => {}
+            Err(AppendError::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let state = self.state.lock();
+        Ok(state.runs.get(&run).map(|run| {
+            let (tasks, timers) = run.work();
+            Taken { row: run.row.clone(), tasks, timers }
+        }))
     }
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {

@@ -25,7 +25,7 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, TaskRow,
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, Taken, TaskRow,
         TimerRow,
     },
 };
@@ -94,6 +94,16 @@ impl HistoryStore for SqliteStore {
 
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
         self.writer.stamp_epoch(run, epoch)
+    }
+
+    fn take(&self, run: RunKey, _epoch: u64) -> Result<Option<Taken>, AppendError> {
+        let taken = self.readers.read(|conn| {
+            let Some(row) = read::execution(conn, run)? else { return Ok(None) };
+            let (tasks, timers) =
+                if row.status.is_open() { read::open_work(conn, run)? } else { Default::default() };
+            Ok(Some(Taken { row, tasks, timers }))
+        });
+        taken.map_err(AppendError::from)
     }
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {

@@ -78,6 +78,7 @@ impl Site {
             epoch: 1,
             clean: true,
             marks: None,
+            cluster: None,
             commits: Arc::new(|| 0),
         };
         let config = EngineConfig { workers: 2, ..EngineConfig::default() };
