@@ -111,7 +111,15 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,
-        &["read-only", "store-unavailable", "shutting-down", "fenced", "not-owner", "owner-lost", "compile-unavailable"],
+        &[
+            "read-only",
+            "store-unavailable",
+            "shutting-down",
+            "fenced",
+            "not-owner",
+            "owner-lost",
+            "compile-unavailable",
+        ],
     ),
     (StatusCode::INSUFFICIENT_STORAGE, &["no-space"]),
 ];

@@ -16,7 +16,6 @@ mod ledger;
 mod output;
 mod progress;
 mod reason;
-mod serve;
 mod stream;
 mod verbs;
 mod wait;

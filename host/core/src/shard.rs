@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_workflow_ids_shard_never_changes() {
-        let shard = |namespace: &str, id: &str| Shard::of(&Namespace::new(namespace).unwrap(), &WorkflowId::new(id).unwrap()).0;
+        let shard =
+            |namespace: &str, id: &str| Shard::of(&Namespace::new(namespace).unwrap(), &WorkflowId::new(id).unwrap()).0;
         // Computed with sha256sum; stores hold runs under these numbers.
         assert_eq!((shard("default", "order-1"), shard("default", "order-2")), (42, 96));
         assert_ne!(shard("a", "bc"), shard("ab", "c"));

@@ -111,6 +111,9 @@ mod tests {
     #[test]
     fn alone_it_owns_everything() {
         let own = Ownership::alone(9);
-        assert_eq!((own.epoch(Shard(0)), own.epoch_of(RunKey(1_000_001)), own.owned()), (Some(9), Some(9), ShardSet::ALL));
+        assert_eq!(
+            (own.epoch(Shard(0)), own.epoch_of(RunKey(1_000_001)), own.owned()),
+            (Some(9), Some(9), ShardSet::ALL)
+        );
     }
 }

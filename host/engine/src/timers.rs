@@ -125,13 +125,15 @@ impl Timers {
             }
             let alarm = window.alarms.first().map_or(LONGEST_WAIT, |t| Duration::from_nanos(t.deadline.since(now)));
             let wait = match (window.timers.first(), window.horizon) {
-                (None, Some(horizon)) => match load(&*context.store, &context.ownership.owned(), &mut window, horizon) {
-                    Ok(()) => continue,
-                    Err(error) => {
-                        tracing::warn!(%error, "failed to read timers");
-                        STORE_PAUSE
+                (None, Some(horizon)) => {
+                    match load(&*context.store, &context.ownership.owned(), &mut window, horizon) {
+                        Ok(()) => continue,
+                        Err(error) => {
+                            tracing::warn!(%error, "failed to read timers");
+                            STORE_PAUSE
+                        }
                     }
-                },
+                }
                 (Some(timer), _) => Duration::from_nanos(timer.deadline.since(now)).min(LONGEST_WAIT),
                 (None, None) => LONGEST_WAIT,
             };

@@ -155,7 +155,10 @@ fn compare(memory: &MemoryStore, sqlite: &SqliteStore) {
     }
     assert_eq!(memory.needs_wake(&ShardSet::ALL, RunKey(0), 99), sqlite.needs_wake(&ShardSet::ALL, RunKey(0), 99));
     assert_eq!(memory.open_tasks(&ShardSet::ALL, None, 999), sqlite.open_tasks(&ShardSet::ALL, None, 999));
-    assert_eq!(memory.due_timers(&ShardSet::ALL, None, Timestamp(30), 99), sqlite.due_timers(&ShardSet::ALL, None, Timestamp(30), 99));
+    assert_eq!(
+        memory.due_timers(&ShardSet::ALL, None, Timestamp(30), 99),
+        sqlite.due_timers(&ShardSet::ALL, None, Timestamp(30), 99)
+    );
     assert_eq!(memory.list(&ListFilter::default(), None, 99), sqlite.list(&ListFilter::default(), None, 99));
     for id in ["even", "odd"] {
         let script = Script::with_key(RunKey(1), id);

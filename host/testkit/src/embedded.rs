@@ -15,8 +15,8 @@ use relive_core::{
     ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, ClusterStore, HistoryStore, ImageStore},
 };
 use relive_engine::{
-    Admitted, ClusterParts, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly, SignalRequest,
-    StartRequest, Target, views::ResultView,
+    Admitted, ClusterParts, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly,
+    SignalRequest, StartRequest, Target, views::ResultView,
 };
 
 use crate::{

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use relive_core::{
-    Namespace,
+    Namespace, ShardSet,
     event::BlockReason,
     options::CancellationType,
     ports::{HistoryStore, ListFilter, Status},

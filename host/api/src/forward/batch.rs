@@ -80,7 +80,9 @@ pub(super) async fn answer(state: &Forward, asked: Asked, next: &Next) -> Respon
             // What others took stays taken: an answer that is sent again is acknowledged again.
             return response;
         }
-        let Ok(body) = to_bytes(response.into_body(), MAX_OUTCOMES).await else { return super::owner_lost().into_response() };
+        let Ok(body) = to_bytes(response.into_body(), MAX_OUTCOMES).await else {
+            return super::owner_lost().into_response();
+        };
         let Ok(part) = serde_json::from_slice::<Outcomes>(&body) else { return super::owner_lost().into_response() };
         for (at, outcome) in places.into_iter().zip(part.outcomes) {
             outcomes[at] = Some(outcome);

@@ -139,7 +139,9 @@ mod tests {
         assert_eq!(of("POST", "/v1/namespaces/default/tasks/1-2-3-4/fail"), Subject::Task("1-2-3-4".into()));
         assert_eq!(of("POST", "/v1/namespaces/default/tasks/claim"), Subject::Claim);
         assert_eq!(of("POST", "/v1/namespaces/default/tasks/complete"), Subject::Answers);
-        for path in ["/healthz", "/v1/status", "/v1/namespaces/default/workers/1/beat", "/v1/namespaces/default/executions/%zz"] {
+        for path in
+            ["/healthz", "/v1/status", "/v1/namespaces/default/workers/1/beat", "/v1/namespaces/default/executions/%zz"]
+        {
             assert_eq!(of("POST", path), Subject::Local, "{path}");
         }
         assert_eq!(of("GET", "/v1/namespaces/default/executions"), Subject::Local);
@@ -148,8 +150,12 @@ mod tests {
     #[test]
     fn bodies_name_what_is_to_be() {
         let named = |body: &str| Subject::New(Namespace::default()).named(&HeaderMap::new(), body.as_bytes());
-        assert!(matches!(named(r#"{"workflow":"w","workflow_id":"a"}"#), Named::One(Name::Execution(_, id)) if id.as_str() == "a"));
-        assert!(matches!(named(r#"{"workflow":"w","request_id":"k"}"#), Named::One(Name::Execution(_, id)) if id.as_str().starts_with("request-")));
+        assert!(
+            matches!(named(r#"{"workflow":"w","workflow_id":"a"}"#), Named::One(Name::Execution(_, id)) if id.as_str() == "a")
+        );
+        assert!(
+            matches!(named(r#"{"workflow":"w","request_id":"k"}"#), Named::One(Name::Execution(_, id)) if id.as_str().starts_with("request-"))
+        );
         assert!(matches!(named(r#"{"workflow":"w"}"#), Named::Nothing));
         assert!(matches!(named("no json"), Named::Nothing));
     }

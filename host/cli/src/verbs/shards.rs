@@ -38,8 +38,7 @@ pub(crate) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut table = Table::new(&["SHARDS", "OWNER", "EPOCH"]);
     for run in shards.chunk_by(|a, b| a.owner == b.owner && a.epoch == b.epoch) {
         let (first, last) = (&run[0], &run[run.len() - 1]);
-        let range =
-            if run.len() == 1 { first.shard.to_string() } else { format!("{}-{}", first.shard, last.shard) };
+        let range = if run.len() == 1 { first.shard.to_string() } else { format!("{}-{}", first.shard, last.shard) };
         table.row([range, first.owner.clone().unwrap_or_else(|| "(free)".to_owned()), first.epoch.to_string()]);
     }
     output::line(&table.render())?;

@@ -71,7 +71,11 @@ impl Keeper {
         let text = error.to_string();
         if self.trouble.as_ref() != Some(&text) {
             let holds = context.ownership.holds();
-            tracing::warn!(error = text, lease_holds = holds, "failed to beat; executions stop here when the lease ends");
+            tracing::warn!(
+                error = text,
+                lease_holds = holds,
+                "failed to beat; executions stop here when the lease ends"
+            );
             self.trouble = Some(text);
         }
     }
@@ -117,7 +121,9 @@ impl Keeper {
         self.gained(context, &unknown);
         let free = |shard: &relive_core::Shard| match &view.shards[shard.index()].owner {
             None => true,
-            Some(owner) => !mine(owner) && !view.hosts.iter().any(|h| h.alive && h.id == owner.0 && h.incarnation == owner.1),
+            Some(owner) => {
+                !mine(owner) && !view.hosts.iter().any(|h| h.alive && h.id == owner.0 && h.incarnation == owner.1)
+            }
         };
         let claim: ShardSet = wanted.iter().filter(|s| !held.contains(*s)).filter(free).collect();
         if !claim.is_empty() {

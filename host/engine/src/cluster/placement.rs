@@ -47,12 +47,18 @@ mod tests {
             alive: *alive,
             silent_for: Duration::ZERO,
         };
-        ClusterView { hosts: hosts.iter().map(host).collect(), shards: Vec::new(), catalog_revision: 0, now: relive_core::Timestamp(0) }
+        ClusterView {
+            hosts: hosts.iter().map(host).collect(),
+            shards: Vec::new(),
+            catalog_revision: 0,
+            now: relive_core::Timestamp(0),
+        }
     }
 
     #[test]
     fn every_shard_has_one_winner_and_shares_are_fair() {
-        let three = view(&[("a", true, false), ("b", true, false), ("c", true, false), ("d", false, false), ("e", true, true)]);
+        let three =
+            view(&[("a", true, false), ("b", true, false), ("c", true, false), ("d", false, false), ("e", true, true)]);
         let shares: Vec<ShardSet> = ["a", "b", "c"].iter().map(|h| wanted(&three, h)).collect();
         assert_eq!(shares.iter().map(ShardSet::len).sum::<usize>(), 256);
         assert!(shares.iter().all(|s| s.len() > 50), "{shares:?}");

@@ -19,5 +19,5 @@ mod tasks;
 mod verify;
 pub(crate) mod workers;
 
-pub use policies::derived_id;
 pub use pending::{PendingActivity, PendingPage, PendingState};
+pub use policies::derived_id;

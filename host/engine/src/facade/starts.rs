@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Error, ErrorKind, ExecutionKey, Json, Shard, WorkflowId,
+    Error, ErrorKind, ExecutionKey, Json, Shard,
     event::{Attributes, EventBody, ExecutionStarted, SignalReceived, StartKey},
     ids::check_id,
     ports::{ExecutionRow, NewExecution},

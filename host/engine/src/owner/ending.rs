@@ -89,7 +89,8 @@ impl Owner {
         let trouble = |what: String| Abandon::Committed(TurnError::Fault(GuestFault::Host(what)));
         let carried_messages =
             self.carried(context, draft, unread).map_err(|e| trouble(format!("carry messages over: {e}")))?;
-        let run = context.store.allocate_run_key(self.run.shard()).map_err(|e| trouble(format!("make the next run: {e}")))?;
+        let run =
+            context.store.allocate_run_key(self.run.shard()).map_err(|e| trouble(format!("make the next run: {e}")))?;
         let old = &draft.row;
         let version =
             context.workflows.active(&context.catalog, &old.execution.namespace, &old.workflow).ok().flatten();

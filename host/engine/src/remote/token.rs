@@ -36,7 +36,8 @@ impl fmt::Debug for TaskToken {
 impl TaskToken {
     /// The run that a token or a task's id names: the part that is no secret.
     pub(crate) fn run_of(text: &str) -> Option<RunKey> {
-        let run = text.split('-').next().filter(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let run =
+            text.split('-').next().filter(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u64::from_str_radix(run, 16).ok().map(RunKey)
     }
 }

@@ -60,7 +60,8 @@ impl Hosts {
             alive: host.alive(now),
             silent_for: now.saturating_duration_since(host.heard),
         };
-        let shard = |(shard, owned): (Shard, &Owned)| ShardRow { shard, owner: owned.owner.clone(), epoch: owned.epoch };
+        let shard =
+            |(shard, owned): (Shard, &Owned)| ShardRow { shard, owner: owned.owner.clone(), epoch: owned.epoch };
         ClusterView {
             hosts: self.hosts.values().map(host).collect(),
             shards: Shard::all().zip(&self.shards).map(shard).collect(),

@@ -187,9 +187,8 @@ impl HistoryStore for MemoryStore {
         let state = self.state.lock();
         let first = after.map_or(RunKey(0), |(run, _)| run);
         let tasks = state.runs.range(first..).flat_map(|(_, r)| r.tasks.values());
-        let wanted = |t: &&TaskRow| {
-            shards.contains(t.run.shard()) && after.is_none_or(|after| (t.run, t.command_no) > after)
-        };
+        let wanted =
+            |t: &&TaskRow| shards.contains(t.run.shard()) && after.is_none_or(|after| (t.run, t.command_no) > after);
         Ok(tasks.filter(wanted).take(limit).cloned().collect())
     }
 

@@ -25,8 +25,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, Taken, TaskRow,
-        TimerRow,
+        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, Taken,
+        TaskRow, TimerRow,
     },
 };
 
@@ -99,8 +99,7 @@ impl HistoryStore for SqliteStore {
     fn take(&self, run: RunKey, _epoch: u64) -> Result<Option<Taken>, AppendError> {
         let taken = self.readers.read(|conn| {
             let Some(row) = read::execution(conn, run)? else { return Ok(None) };
-            let (tasks, timers) =
-                if row.status.is_open() { read::open_work(conn, run)? } else { Default::default() };
+            let (tasks, timers) = if row.status.is_open() { read::open_work(conn, run)? } else { Default::default() };
             Ok(Some(Taken { row, tasks, timers }))
         });
         taken.map_err(AppendError::from)
