@@ -8,20 +8,21 @@ use std::{
     time::Instant,
 };
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use relive_core::{
     ShardSet,
-    ports::{AppendItem, Catalog, Clock, HistoryStore},
+    ports::{AppendItem, Catalog, Clock, HistoryStore, StoredImage},
 };
+use tokio::runtime::Handle;
 
 use crate::{
     attempts::Attempts,
     cache::Cache,
-    cell::Registry,
+    cell::{Cell, Registry},
     changes::Changes,
     cluster::Cluster,
-    config::EngineConfig,
+    config::{EngineConfig, EngineParts},
     dispatch::Dispatcher,
     guests::{ActivityHost, GuestFactory},
     images::Images,
@@ -90,4 +91,57 @@ pub(crate) struct Context {
     /// Nothing will be decided any more: the committer may end.
     pub closed: AtomicBool,
     pub started: Instant,
+}
+
+/// What the threads of an engine take in.
+pub(crate) struct Ends {
+    pub cells: Receiver<Arc<Cell>>,
+    pub items: Receiver<AppendItem>,
+    pub spilled: Receiver<StoredImage>,
+}
+
+impl Context {
+    pub fn new(
+        parts: EngineParts,
+        config: EngineConfig,
+        runtime: Handle,
+        marks: Marks,
+        suspects: Suspects,
+    ) -> (Arc<Self>, Ends) {
+        let (ready, cells) = crossbeam_channel::unbounded();
+        let (committer, items) = crossbeam_channel::unbounded();
+        let (images, spilled) = Images::new(config.images, parts.images);
+        let context = Arc::new(Self {
+            cache: Cache::new(config.cache),
+            images,
+            attempts: Attempts::default(),
+            remote: Remote::default(),
+            store: parts.store,
+            catalog: parts.catalog,
+            guests: parts.guests,
+            activity_host: parts.activity_host,
+            clock: parts.clock,
+            commits: parts.commits,
+            ownership: if parts.cluster.is_some() { Ownership::shared() } else { Ownership::alone(parts.epoch) },
+            generation: parts.cluster.as_ref().map_or(parts.epoch, |c| c.incarnation),
+            cluster: parts.cluster.map(|parts| Arc::new(Cluster::new(parts))),
+            recovering: Mutex::new(ShardSet::NONE),
+            registry: Registry::new(ready),
+            committer,
+            dispatcher: Dispatcher::new(runtime, parts.activities),
+            timers: Timers::new(),
+            waiters: Waiters::default(),
+            changes: Arc::default(),
+            starts: Stripes::default(),
+            marks,
+            suspects,
+            workflows: Workflows::default(),
+            stats: Stats::default(),
+            stopping: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            started: Instant::now(),
+            config,
+        });
+        (context, Ends { cells, items, spilled })
+    }
 }

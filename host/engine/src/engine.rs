@@ -14,26 +14,16 @@ use relive_core::{Error, ErrorKind, ShardSet};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
-    attempts::Attempts,
-    cache::Cache,
-    cell::Registry,
-    cluster::{Cluster, Keeper, leave},
+    cluster::{Keeper, leave},
     committer,
     config::{EngineConfig, EngineParts},
-    context::{Context, Remote, Stats},
-    dispatch::Dispatcher,
+    context::{Context, Ends},
     facade::{deep, workers},
-    images::{self, Images},
+    images,
     marks::{Marks, Suspects},
     message::Message,
-    ownership::Ownership,
     pool::Pool,
-    recovery,
-    stripes::Stripes,
-    threads,
-    timers::Timers,
-    waiters::Waiters,
-    workflows::Workflows,
+    recovery, threads,
 };
 
 /// How long a graceful shutdown waits for commits that are under way.
@@ -67,7 +57,7 @@ impl Engine {
             Error::new(ErrorKind::Configuration, "start", format!("failed to {what}: {e}"))
         };
         let (marks, left) = Marks::open(parts.marks.as_deref()).map_err(|e| fail("open the running marks", e))?;
-        if !parts.clean {
+        if !parts.clean && (parts.cluster.is_none() || !left.running.is_empty()) {
             // In a cluster, what the process before was at is counted by whoever takes its shards over.
             let cut_off = if parts.cluster.is_some() { ShardSet::NONE } else { ShardSet::ALL };
             let now = parts.clock.now();
@@ -77,40 +67,7 @@ impl Engine {
                 .map_err(|e| Error::new(ErrorKind::EventStore, "store-unavailable", e.to_string()))?;
         }
         let suspects = if parts.clean { Suspects::default() } else { left.suspects };
-        let (ready, cells) = crossbeam_channel::unbounded();
-        let (committer, items) = crossbeam_channel::unbounded();
-        let (images, spilled) = Images::new(config.images, parts.images);
-        let context = Arc::new(Context {
-            cache: Cache::new(config.cache),
-            images,
-            attempts: Attempts::default(),
-            remote: Remote::default(),
-            store: parts.store,
-            catalog: parts.catalog,
-            guests: parts.guests,
-            activity_host: parts.activity_host,
-            clock: parts.clock,
-            commits: parts.commits,
-            ownership: if parts.cluster.is_some() { Ownership::shared() } else { Ownership::alone(parts.epoch) },
-            generation: parts.cluster.as_ref().map_or(parts.epoch, |c| c.incarnation),
-            cluster: parts.cluster.map(|parts| Arc::new(Cluster::new(parts))),
-            recovering: Mutex::new(ShardSet::NONE),
-            registry: Registry::new(ready),
-            committer,
-            dispatcher: Dispatcher::new(runtime, parts.activities),
-            timers: Timers::new(),
-            waiters: Waiters::default(),
-            changes: Arc::default(),
-            starts: Stripes::default(),
-            marks,
-            suspects,
-            workflows: Workflows::default(),
-            stats: Stats::default(),
-            stopping: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            started: Instant::now(),
-            config,
-        });
+        let (context, Ends { cells, items, spilled }) = Context::new(parts, config, runtime, marks, suspects);
         context.dispatcher.attach(&context);
         let keeper = context.cluster.clone().map(|cluster| Keeper::register(cluster, &context)).transpose()?;
         let pool = Pool::start(context.clone(), cells).map_err(|e| fail("start turn threads", e))?;
