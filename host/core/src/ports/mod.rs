@@ -1,11 +1,12 @@
 //! What the host needs of the world: small traits that adapters implement. Their calls block, so they are made from
-//! threads that may block; docs say where the durability point is, which errors there are, and who retries.
+//! threads that may block (those of activities and of the broker give futures); docs say where the durability point is, which errors there are, and who retries.
 
 mod activity;
 mod catalog;
 mod clock;
 mod cluster;
 mod images;
+mod queue;
 mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
@@ -13,6 +14,10 @@ pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRo
 pub use clock::Clock;
 pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostRow, ShardRow};
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
+pub use queue::{
+    Delivery, EventFeed, FeedEvent, Fetched, PublishCount, QueueDepth, QueueError, QueueErrorKind, QueueName, Receipt,
+    Signal, Signals, TaskMessage, TaskQueue,
+};
 pub use store::{
     AppendError, AppendItem, Appended, Claim, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published,
     RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
