@@ -10,8 +10,11 @@ use relive_core::{
 };
 use relive_store::{
     MemoryStore, OpenOptions, SqliteStore,
-    contract::support::{
-        Script, cancel, completed, continued, done, json, scheduled, signal, terminated, timer_created, timer_fired,
+    contract::{
+        database::TestDatabase,
+        support::{
+            Script, cancel, completed, continued, done, json, scheduled, signal, terminated, timer_created, timer_fired,
+        },
     },
 };
 
@@ -146,65 +149,93 @@ fn with_extras(mut item: AppendItem, step: &Step) -> AppendItem {
     item
 }
 
-fn compare(memory: &MemoryStore, sqlite: &SqliteStore) {
+fn compare(memory: &MemoryStore, other: &dyn HistoryStore) {
+    let all = &ShardSet::ALL;
     for run in (1..=2 * RUNS).map(RunKey) {
-        assert_eq!(memory.execution(run), sqlite.execution(run));
-        assert_eq!(memory.read_from(run, 1, 999), sqlite.read_from(run, 1, 999));
-        assert_eq!(memory.open_work(run), sqlite.open_work(run));
-        assert_eq!(memory.published(run, None), sqlite.published(run, None));
+        assert_eq!(memory.execution(run), other.execution(run));
+        assert_eq!(memory.read_from(run, 1, 999), other.read_from(run, 1, 999));
+        assert_eq!(memory.open_work(run), other.open_work(run));
+        assert_eq!(memory.published(run, None), other.published(run, None));
     }
-    assert_eq!(memory.needs_wake(&ShardSet::ALL, RunKey(0), 99), sqlite.needs_wake(&ShardSet::ALL, RunKey(0), 99));
-    assert_eq!(memory.open_tasks(&ShardSet::ALL, None, 999), sqlite.open_tasks(&ShardSet::ALL, None, 999));
-    assert_eq!(
-        memory.due_timers(&ShardSet::ALL, None, Timestamp(30), 99),
-        sqlite.due_timers(&ShardSet::ALL, None, Timestamp(30), 99)
-    );
-    assert_eq!(memory.list(&ListFilter::default(), None, 99), sqlite.list(&ListFilter::default(), None, 99));
+    assert_eq!(memory.needs_wake(all, RunKey(0), 99), other.needs_wake(all, RunKey(0), 99));
+    assert_eq!(memory.open_tasks(all, None, 999), other.open_tasks(all, None, 999));
+    assert_eq!(memory.due_timers(all, None, Timestamp(30), 99), other.due_timers(all, None, Timestamp(30), 99));
+    assert_eq!(memory.list(&ListFilter::default(), None, 99), other.list(&ListFilter::default(), None, 99));
     for id in ["even", "odd"] {
         let script = Script::with_key(RunKey(1), id);
         let name = (&script.execution.namespace, &script.execution.workflow_id);
-        assert_eq!(memory.find(name.0, name.1, None), sqlite.find(name.0, name.1, None));
+        assert_eq!(memory.find(name.0, name.1, None), other.find(name.0, name.1, None));
     }
 }
 
-/// Plays a sequence on both; gives how many items were appended and how many refused.
-fn play(ops: Vec<Op>) -> (usize, usize) {
-    let dir = tempfile::tempdir().unwrap();
-    let (memory, sqlite) = (MemoryStore::new(), SqliteStore::open(dir.path(), OpenOptions::default()).unwrap());
+/// Plays a sequence on both; gives how many items were appended and how many refused. `stores` take turns: one, or
+/// several on one database.
+fn play(ops: Vec<Op>, stores: &[&dyn HistoryStore]) -> (usize, usize) {
+    let memory = MemoryStore::new();
     let (mut appended, mut refused) = (0, 0);
-    for op in ops {
+    for (op, other) in ops.into_iter().zip(stores.iter().cycle()) {
         match op {
             Op::Append(steps) => {
                 let batch: Vec<AppendItem> = steps.iter().map(|step| item(&memory, step)).collect();
                 let results = memory.append(&batch);
-                assert_eq!(results, sqlite.append(&batch));
+                assert_eq!(results, other.append(&batch));
                 appended += results.iter().filter(|r| r.is_ok()).count();
                 refused += results.iter().filter(|r| r.is_err()).count();
             }
             Op::Stamp(run, epoch) => {
-                assert_eq!(memory.stamp_epoch(RunKey(run), epoch), sqlite.stamp_epoch(RunKey(run), epoch));
+                assert_eq!(memory.stamp_epoch(RunKey(run), epoch), other.stamp_epoch(RunKey(run), epoch));
             }
             Op::Crash(run, now) => {
                 memory.count_crash(&ShardSet::ALL, &[RunKey(run)], Timestamp(now)).unwrap();
-                sqlite.count_crash(&ShardSet::ALL, &[RunKey(run)], Timestamp(now)).unwrap();
+                other.count_crash(&ShardSet::ALL, &[RunKey(run)], Timestamp(now)).unwrap();
             }
         }
     }
-    compare(&memory, &sqlite);
+    stores.iter().for_each(|other| compare(&memory, *other));
     (appended, refused)
 }
 
-#[test]
-fn memory_and_sqlite_agree() {
+/// Plays many sequences, each by `play_one`.
+fn agree(cases: u32, play_one: impl Fn(Vec<Op>) -> (usize, usize)) {
     let (appended, refused) = (Cell::new(0), Cell::new(0));
-    let config = ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let result = TestRunner::new(config).run(&ops(), |ops| {
-        let (a, r) = play(ops);
+        let (a, r) = play_one(ops);
         appended.set(appended.get() + a);
         refused.set(refused.get() + r);
         Ok(())
     });
     result.unwrap();
-    assert!(appended.get() > 200 && refused.get() > 200, "too little happened: {appended:?} {refused:?}");
+    let least = 3 * cases as usize;
+    assert!(appended.get() > least && refused.get() > least, "too little happened: {appended:?} {refused:?}");
     println!("{appended:?} items appended, {refused:?} refused");
+}
+
+#[test]
+fn memory_and_sqlite_agree() {
+    agree(64, |ops| {
+        let dir = tempfile::tempdir().unwrap();
+        play(ops, &[&SqliteStore::open(dir.path(), OpenOptions::default()).unwrap()])
+    });
+}
+
+#[test]
+fn memory_and_postgres_agree() {
+    agree_on_postgres(|database, ops| play(ops, &[&database.store()]));
+}
+
+/// What each host knows of a run is stale half of the time.
+#[test]
+fn memory_and_two_hosts_on_postgres_agree() {
+    agree_on_postgres(|database, ops| play(ops, &[&database.store(), &database.store()]));
+}
+
+fn agree_on_postgres(play_one: impl Fn(&TestDatabase, Vec<Op>) -> (usize, usize)) {
+    if TestDatabase::empty().is_none() {
+        return;
+    }
+    agree(16, |ops| {
+        let database = TestDatabase::migrated().unwrap();
+        play_one(&database, ops)
+    });
 }

@@ -10,4 +10,5 @@ pub mod guests;
 pub mod hostile;
 pub mod model;
 pub mod process;
+pub mod proxy;
 pub mod receiver;

@@ -93,7 +93,8 @@ pub trait ClusterStore: Send + Sync {
     fn cluster(&self) -> Result<ClusterView, StoreError>;
 
     /// Gives the host those of `shards` that are free or whose owner's lease has run out, each under its epoch + 1; what
-    /// it owns already stays as it is and is not told. A host whose own lease has run out gets nothing.
+    /// it owns already stays as it is and is not told. A host whose own lease has run out, or that is draining, gets
+    /// nothing.
     fn claim_shards(&self, host: &str, incarnation: u64, shards: &ShardSet) -> Result<Vec<Claimed>, StoreError>;
 
     /// Lets go of shards in good order: they are free at once. Those that are not the host's any more are left alone.

@@ -7,7 +7,7 @@ use relive_core::{
 
 use super::{Store, support::json};
 
-fn version(workflow: &str, code: &str) -> VersionRow {
+pub(super) fn version(workflow: &str, code: &str) -> VersionRow {
     VersionRow {
         workflow: workflow.into(),
         version: 0,

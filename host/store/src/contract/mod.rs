@@ -4,15 +4,18 @@
 //! with a function that opens a store and hands it to the case. Panics are findings: this is test code.
 
 mod catalog;
+mod cluster;
+pub mod database;
 mod fencing;
 mod history;
 mod images;
 mod indexes;
 pub mod support;
 
-use relive_core::ports::{Catalog, HistoryStore, ImageStore};
+use relive_core::ports::{Catalog, ClusterStore, HistoryStore, ImageStore};
 
 pub use catalog::*;
+pub use cluster::*;
 pub use fencing::*;
 pub use history::*;
 pub use images::*;
@@ -22,6 +25,23 @@ pub use indexes::*;
 pub trait Store: HistoryStore + Catalog + ImageStore {}
 
 impl<T: HistoryStore + Catalog + ImageStore> Store for T {}
+
+/// What an adapter must be that hosts share.
+pub trait SharedStore: Store + ClusterStore {}
+
+impl<T: Store + ClusterStore> SharedStore for T {}
+
+/// Makes a test of each case of the cluster port; the cases are `fn(&dyn SharedStore)`.
+#[macro_export]
+macro_rules! cluster_suite {
+    ($with:path) => {
+        $crate::contract_suite! { @ $with;
+            two_hosts_see_each_other one_id_belongs_to_one_process free_shards_are_claimed_once a_dead_hosts_shards_are_taken
+            shards_are_let_go_in_good_order a_draining_host_gets_no_more claims_at_once_give_a_shard_to_one
+            the_catalogs_revision_grows
+        }
+    };
+}
 
 /// Makes a test of each case. `$with` is a function that takes a case, `fn(&dyn Store)`, and runs it on a new store.
 #[macro_export]

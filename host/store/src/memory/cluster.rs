@@ -110,7 +110,7 @@ impl ClusterStore for MemoryStore {
 
     fn claim_shards(&self, host: &str, incarnation: u64, shards: &ShardSet) -> Result<Vec<Claimed>, StoreError> {
         let mut hosts = self.hosts.lock();
-        if !hosts.lives(host, incarnation) {
+        if !hosts.lives(host, incarnation) || hosts.hosts.get(host).is_none_or(|h| h.beat.draining) {
             return Ok(Vec::new());
         }
         let mut claimed = Vec::new();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use relive_core::{
     Digest, Json, Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
-    cursor::{LogLevel, LogLine},
+    cursor::LogLine,
     event::BlockReason,
     ids::ExecutionKey,
     ports::{Claim, ExecutionRow, Status, TaskRow, TimerRow},
@@ -14,36 +14,11 @@ use rusqlite::{Row, Statement, types::Type};
 use uuid::Uuid;
 
 use super::error::unreadable;
-
-const NUMBER_BITS: u32 = 24;
-const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
-
-/// The row key of a run's event, task, timer or log line. `check` keeps both parts in range.
-pub(super) fn row_key(run: RunKey, number: u64) -> i64 {
-    ((run.0 << NUMBER_BITS) | number.min(NUMBER_MASK)).cast_signed()
-}
-
-/// The last row key that a run can have.
-pub(super) fn last_row_key(run: RunKey) -> i64 {
-    row_key(run, NUMBER_MASK)
-}
-
-pub(super) fn split_key(key: i64) -> (RunKey, u64) {
-    (RunKey(key.cast_unsigned() >> NUMBER_BITS), key.cast_unsigned() & NUMBER_MASK)
-}
-
-pub(super) fn status_code(status: Status) -> i64 {
-    Status::ALL.iter().position(|s| *s == status).map_or(-1, |n| n as i64)
-}
+use crate::columns::{CANCEL_REQUESTED, LEVELS, PAUSED};
+pub(super) use crate::columns::{last_row_key, level_code, row_key, split_key, status_code, time};
 
 pub(super) fn status_of(code: i64) -> rusqlite::Result<Status> {
-    let status = usize::try_from(code).ok().and_then(|n| Status::ALL.get(n));
-    status.copied().ok_or_else(|| unreadable(format!("status {code}")))
-}
-
-/// Times at the end of the range are held there: they mean "any time".
-pub(super) fn time(at: Timestamp) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
+    crate::columns::status_of(code).ok_or_else(|| unreadable(format!("status {code}")))
 }
 
 /// An unsigned number that a column holds.
@@ -152,10 +127,6 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
 /// Columns of a task, in the order that [`task`] reads them.
 pub(super) const TASK: &str = "key, event_id, attempt, due_at, scheduled_at, queue, claim_secret, claim_worker, claimed_at, \
                                flags, details, options";
-/// Bits of a task's `flags`.
-pub(super) const CANCEL_REQUESTED: i64 = 1;
-pub(super) const PAUSED: i64 = 2;
-
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     let (run, command_no) = split_key(row.get(0)?);
     let mut task = TaskRow::new(run, command_no, number(row, 1)?, timestamp(row, 4)?);
@@ -201,12 +172,6 @@ pub(super) fn bind_task(s: &mut Statement<'_>, at: usize, key: i64, task: &TaskR
 pub(super) fn timer(row: &Row<'_>) -> rusqlite::Result<TimerRow> {
     let (run, command_no) = split_key(row.get(0)?);
     Ok(TimerRow { deadline: timestamp(row, 1)?, run, command_no })
-}
-
-const LEVELS: [LogLevel; 5] = [LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
-
-pub(super) fn level_code(level: LogLevel) -> i64 {
-    LEVELS.iter().position(|l| *l == level).map_or(-1, |n| n as i64)
 }
 
 /// Reads `key, at, level, message, fields`.

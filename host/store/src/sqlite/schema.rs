@@ -1,6 +1,5 @@
 //! Migrations and the few numbers in `meta`.
 
-use relive_core::limits::MAX_EVENT_ID;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 use crate::check::MAX_RUN_KEY;
@@ -25,9 +24,6 @@ pub(super) const CLEAN: &str = "clean";
 
 /// The newest schema version that this program knows.
 pub(super) const KNOWN_VERSION: i64 = MIGRATIONS.len() as i64;
-
-const _: () =
-    assert!(MAX_EVENT_ID == (1 << 24) - 1 && MAX_RUN_KEY == (1 << 39) - 1, "row keys are (run << 24) | number");
 
 /// The version of the database's schema; 0 for a new one.
 pub(super) fn version(conn: &Connection) -> Result<i64> {

@@ -1,0 +1,116 @@
+//! What PostgreSQL's and sqlx's errors mean to callers.
+
+use relive_core::ports::{StoreError, StoreErrorKind};
+use sqlx::Error;
+
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+/// A stored value that is not what the schema's comments say.
+#[derive(Debug, thiserror::Error)]
+#[error("a stored value cannot be read: {0}")]
+struct Unreadable(String);
+
+/// The error for a stored value that cannot be read.
+pub(super) fn unreadable(what: impl Into<String>) -> Error {
+    Error::Decode(Box::new(Unreadable(what.into())))
+}
+
+/// The error of a call that got no answer in time.
+pub(super) fn silent() -> Error {
+    Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
+}
+
+/// The error of a transaction that others came in between of, time after time.
+pub(super) fn overtaken() -> Error {
+    Error::Io(std::io::Error::other("other transactions came in between, time after time"))
+}
+
+/// The SQLSTATE of the error, if the server told one.
+pub(super) fn state(error: &Error) -> Option<String> {
+    error.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned())
+}
+
+/// Whether the connection is of no use any more. What was under way may have been committed or not.
+pub(super) fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed => true,
+        // Classes 08 (connection) and 57P (operator); a transaction that idled for too long, and a prepared statement
+        // that a migration made stale for good.
+        Error::Database(_) => {
+            state(error).is_some_and(|s| s.starts_with("08") || s.starts_with("57P") || s == "25P03" || s == "0A000")
+        }
+        _ => false,
+    }
+}
+
+/// Whether the transaction lost a race and may be tried again at once: nothing of it was committed.
+pub(super) fn is_race(error: &Error) -> bool {
+    // Serialization failure, deadlock.
+    state(error).is_some_and(|s| matches!(s.as_str(), "40001" | "40P01"))
+}
+
+/// Whether the error may be one item's fault, so that its neighbours fare better without it.
+pub(super) fn is_of_an_item(error: &Error) -> bool {
+    match error {
+        // Data exceptions, violated constraints, limits of the program.
+        Error::Database(_) => {
+            state(error).is_some_and(|s| s.starts_with("22") || s.starts_with("23") || s.starts_with("54"))
+        }
+        Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
+/// What the error means to the caller.
+pub(super) fn kind(error: &Error) -> StoreErrorKind {
+    match error {
+        Error::PoolTimedOut => StoreErrorKind::Transient,
+        Error::Decode(_) | Error::ColumnDecode { .. } => StoreErrorKind::Corrupt,
+        Error::Database(_) if !is_lost(error) => match state(error).as_deref() {
+            // No space on the device.
+            Some("53100") => StoreErrorKind::NoSpace,
+            // Read-only transaction (a standby), insufficient privilege.
+            Some("25006" | "42501") => StoreErrorKind::ReadOnly,
+            // Data or index corrupted.
+            Some("XX001" | "XX002") => StoreErrorKind::Corrupt,
+            // Lock not available, canceled by a timeout, an input/output error of the server's.
+            Some("55P03" | "57014" | "58030") => StoreErrorKind::Transient,
+            // Transaction rollback, out of resources (memory, connections).
+            Some(s) if s.starts_with("40") || s.starts_with("53") => StoreErrorKind::Transient,
+            _ => StoreErrorKind::Fatal,
+        },
+        error if is_lost(error) => StoreErrorKind::Transient,
+        _ => StoreErrorKind::Fatal,
+    }
+}
+
+/// The port's error for sqlx's.
+pub(super) fn store_error(error: &Error) -> StoreError {
+    let kind = kind(error);
+    let what = match kind {
+        StoreErrorKind::Transient if matches!(error, Error::PoolTimedOut) => "all connections to PostgreSQL are busy",
+        StoreErrorKind::Transient if is_lost(error) => "the connection to PostgreSQL failed",
+        StoreErrorKind::Transient => "PostgreSQL is busy",
+        StoreErrorKind::NoSpace => "PostgreSQL's disk is full; free some space and try again",
+        StoreErrorKind::ReadOnly => "PostgreSQL refuses to write; check that it is no standby, and the user's grants",
+        StoreErrorKind::Corrupt => "the database holds damaged data",
+        StoreErrorKind::Fatal => "the database failed",
+    };
+    StoreError::new(kind, format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cuts_a_connection_is_transient_and_lost() {
+        let cut = || Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        for error in [cut(), silent(), Error::Protocol("half a message".to_owned())] {
+            assert!(is_lost(&error) && !is_race(&error) && !is_of_an_item(&error), "{error}");
+            assert_eq!(kind(&error), StoreErrorKind::Transient, "{error}");
+        }
+        assert_eq!(kind(&Error::PoolTimedOut), StoreErrorKind::Transient);
+        assert_eq!(kind(&unreadable("x")), StoreErrorKind::Corrupt);
+    }
+}
