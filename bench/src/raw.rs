@@ -1,5 +1,5 @@
 //! The raw rate of the same rows: what a sequential step writes (two events, a task in, a task out, the row), in
-//! batches of 50, straight into the store.
+//! batches of 50, straight into the store. PostgreSQL's where `RELIVE_TEST_PG` names a database; it gets the schema.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
 
@@ -9,7 +9,7 @@ use relive_core::{
     codec::StoredEvent,
     ports::{AppendItem, HistoryStore, NewExecution, RowChange, Status, TaskRow},
 };
-use relive_store::{OpenOptions, SqliteStore};
+use relive_store::{OpenOptions, PostgresOptions, PostgresStore, SqliteStore};
 
 use crate::Figures;
 
@@ -27,9 +27,20 @@ struct Run {
 
 pub fn measure(data: &Path) -> anyhow::Result<Figures> {
     let store = SqliteStore::open(data, OpenOptions::default())?;
+    let mut figures = Figures::from([("raw_sqlite_rows_per_s", rate(&store)?)]);
+    if let Ok(url) = std::env::var("RELIVE_TEST_PG") {
+        PostgresStore::migrate(&url)?;
+        let store = PostgresStore::connect(&PostgresOptions::new(url))?;
+        figures.insert("raw_pg_rows_per_s", rate(&store)?);
+    }
+    Ok(figures)
+}
+
+/// Rows a second of one writer.
+fn rate(store: &dyn HistoryStore) -> anyhow::Result<f64> {
     let mut runs = Vec::new();
     for n in 0..BATCH {
-        runs.push(begin(&store, n)?);
+        runs.push(begin(store, n)?);
     }
     let began = Instant::now();
     for _ in 0..ROUNDS {
@@ -38,8 +49,7 @@ pub fn measure(data: &Path) -> anyhow::Result<Figures> {
             result?;
         }
     }
-    let rows = (BATCH * ROUNDS * ROWS_PER_STEP) as f64;
-    Ok(Figures::from([("raw_sqlite_rows_per_s", rows / began.elapsed().as_secs_f64())]))
+    Ok((BATCH * ROUNDS * ROWS_PER_STEP) as f64 / began.elapsed().as_secs_f64())
 }
 
 fn event(run: &mut Run, ty: EventType) -> StoredEvent {
@@ -74,14 +84,14 @@ fn task(run: &Run) -> TaskRow {
     TaskRow::new(run.key, run.steps, run.last, at)
 }
 
-fn begin(store: &SqliteStore, n: u64) -> anyhow::Result<Run> {
+fn begin(store: &dyn HistoryStore, n: u64) -> anyhow::Result<Run> {
     let mut run = Run { key: store.allocate_run_key(Shard(0))?, last: 0, hash: GENESIS, steps: 1 };
     let execution = ExecutionKey {
         namespace: Namespace::default(),
-        workflow_id: WorkflowId::new(&format!("raw-{n}"))?,
-        run_id: RunId(uuid::Uuid::from_u128(u128::from(n) + 1)),
+        workflow_id: WorkflowId::new(&format!("raw-{}-{n}", std::process::id()))?,
+        run_id: RunId(uuid::Uuid::now_v7()),
     };
-    let mut item = AppendItem::new(run.key, 0, Some(store.epoch()), change(1, 1));
+    let mut item = AppendItem::new(run.key, 0, Some(1), change(1, 1));
     item.create = Some(NewExecution {
         execution,
         workflow: "raw".into(),

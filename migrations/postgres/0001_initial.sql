@@ -13,7 +13,8 @@ CREATE SEQUENCE run_numbers AS bigint INCREMENT BY 1024 MINVALUE 1 MAXVALUE 2147
 
 -- status: 0 running, 1 blocked, 2 completed, 3 failed, 4 canceled, 5 terminated, 6 continued-as-new.
 -- What a step changes stands in front. `wake` is computed, so that nobody can clear it by mistake; it is false before
--- and after an ordinary step, which therefore touches no index (a heap-only update): the page needs room for it.
+-- and after an ordinary step, which therefore touches no index (a heap-only update): the page needs room for one more
+-- version of each of its rows, which a batch may all change.
 CREATE TABLE executions (
     key             bigint PRIMARY KEY,
     epoch           bigint NOT NULL,
@@ -37,7 +38,7 @@ CREATE TABLE executions (
     workflow        text COLLATE "C" NOT NULL,
     blocked         text,
     correlation_id  text COLLATE "C"
-) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
 
 -- One open run a workflow id. Statements that look for a name say `status <= 1` to find this index, statements that know
 -- the key say `status < 2` and find the primary key alone: a table that is still empty must not lure the planner into

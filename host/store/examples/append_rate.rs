@@ -1,5 +1,6 @@
 //! The raw rate of the store: batches of items as a sequential step makes them (two events of 300 bytes, a task in, a
-//! task out, the row), and the latency of a lone commit. `cargo run --release --example append_rate [directory]`.
+//! task out, the row), and the latency of a lone commit. `cargo run --release --example append_rate [directory]`; with
+//! `RELIVE_TEST_PG`, over the PostgreSQL database of that URL, too, which gets the schema.
 
 use std::{
     path::PathBuf,
@@ -14,7 +15,7 @@ use relive_core::{
     ids::ExecutionKey,
     ports::{AppendItem, HistoryStore, NewExecution, RowChange, Status, TaskRow},
 };
-use relive_store::{OpenOptions, SqliteStore};
+use relive_store::{OpenOptions, PostgresOptions, PostgresStore, SqliteStore};
 use uuid::Uuid;
 
 type Failure = Box<dyn std::error::Error>;
@@ -37,17 +38,25 @@ fn main() -> Result<(), Failure> {
         .map_or_else(|| std::env::temp_dir().join(format!("append-rate-{}", std::process::id())), PathBuf::from);
     for page_size in [4096, 8192] {
         let dir = dir.join(page_size.to_string());
-        measure(&dir, page_size)?;
+        let store = SqliteStore::open(&dir, OpenOptions { page_size, ..OpenOptions::default() })?;
+        println!("SQLite, pages of {page_size} bytes in {}", dir.display());
+        measure(&store)?;
         std::fs::remove_dir_all(&dir)?;
+    }
+    if let Ok(url) = std::env::var("RELIVE_TEST_PG") {
+        PostgresStore::migrate(&url)?;
+        let store = PostgresStore::connect(&PostgresOptions::new(url))?;
+        println!("PostgreSQL");
+        measure(&store)?;
     }
     Ok(())
 }
 
-fn measure(dir: &std::path::Path, page_size: u32) -> Result<(), Failure> {
-    let store = SqliteStore::open(dir, OpenOptions { page_size, ..OpenOptions::default() })?;
-    println!("pages of {page_size} bytes in {}", dir.display());
+fn measure(store: &dyn HistoryStore) -> Result<(), Failure> {
+    let me = std::process::id();
     for batch in [1, 50, 200] {
-        let mut runs = (0..batch).map(|n| start(&store, &format!("{batch}-{n}"))).collect::<Result<Vec<_>, _>>()?;
+        let named = |n| start(store, &format!("{me}-{batch}-{n}"));
+        let mut runs = (0..batch).map(named).collect::<Result<Vec<_>, _>>()?;
         let (begin, mut times) = (Instant::now(), Vec::new());
         while begin.elapsed() < MEASURED_FOR {
             let items: Vec<AppendItem> = runs.iter_mut().map(step).collect();
@@ -98,7 +107,7 @@ fn step(run: &mut Run) -> AppendItem {
     item
 }
 
-fn start(store: &SqliteStore, id: &str) -> Result<Run, Failure> {
+fn start(store: &dyn HistoryStore, id: &str) -> Result<Run, Failure> {
     let key = store.allocate_run_key(Shard(0))?;
     let row = RowChange {
         status: Status::Running,

@@ -50,7 +50,8 @@ fn chunk(items: &[AppendItem]) -> usize {
 }
 
 fn append_chunk(store: &PostgresStore, items: &[AppendItem]) -> Vec<Outcome> {
-    let fast = select(&mut store.heads.lock(), items);
+    let known = known(&mut store.heads.lock(), items);
+    let fast = select(&known, items);
     let mut outcomes: Vec<Option<Outcome>> = vec![None; items.len()];
     match try_fast(store, items, &fast) {
         Ok(done) => {
@@ -86,25 +87,29 @@ fn append_chunk(store: &PostgresStore, items: &[AppendItem]) -> Vec<Outcome> {
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(missing)).collect()
 }
 
+/// What this host knows of the items' runs.
+fn known(heads: &mut Heads, items: &[AppendItem]) -> Vec<Option<Known>> {
+    items.iter().map(|item| heads.get(item.run).cloned()).collect()
+}
+
 /// The items that are good by what this host knows, in the order of their runs, as rows are locked. An item whose run or
 /// workflow id an earlier one of the batch touches must wait for what becomes of that one.
-fn select(heads: &mut Heads, items: &[AppendItem]) -> Vec<(usize, Judged)> {
+fn select(known: &[Option<Known>], items: &[AppendItem]) -> Vec<(usize, Judged)> {
     let mut runs = HashSet::new();
     let mut names: HashSet<(Namespace, WorkflowId)> = HashSet::new();
     let mut fast: Vec<(usize, Judged)> = Vec::with_capacity(items.len());
-    for (n, item) in items.iter().enumerate() {
-        let known = heads.get(item.run);
+    for (n, (item, known)) in items.iter().zip(known).enumerate() {
         let name = match &item.create {
             Some(new) => Some((new.execution.namespace.clone(), new.execution.workflow_id.clone())),
             None if item.row.status.is_open() => None,
-            None => known.map(|k| k.name.clone()),
+            None => known.as_ref().map(|k| k.name.clone()),
         };
         let simple = item.successor.is_none() && (item.create.is_some() || item.inbound_keys.len() <= 1);
         let first = runs.insert(item.run) & name.is_none_or(|name| names.insert(name));
         if !first || !simple {
             continue;
         }
-        let guess = Guess { run: item.run, head: known.map(|k| &k.head) };
+        let guess = Guess { run: item.run, head: known.as_ref().map(|k| &k.head) };
         if let Ok(judged) = judge(&guess, item) {
             fast.push((n, judged));
         }

@@ -14,7 +14,7 @@ use super::{
     bridge::Bridge,
     error::{Result as Sql, silent, state},
     heads::Heads,
-    links::{self, Links},
+    links::{self, Generation, Links},
     schema,
     statement::Statements,
 };
@@ -150,7 +150,8 @@ impl PostgresStore {
         let found = bridge.wait(look(&mut conn)).map_err(|e| ConnectError::of(&pg, &e))?;
         bridge.wait(conn.close()).unwrap_or_else(|error| tracing::debug!(%error, "closing a connection failed"));
         found.check(server(&pg))?;
-        let links = |max, limit| Links::new(bridge.clone(), pg.clone(), max, limit);
+        let generation = Generation::default();
+        let links = |max, limit| Links::new(bridge.clone(), pg.clone(), generation.clone(), max, limit);
         Ok(Self {
             writes: links(WRITERS, options.limit),
             reads: links(options.readers, options.limit),

@@ -5,7 +5,10 @@
 //! with it, so that the next call begins with a new one.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(600);
 /// What every session of the adapter is set to. Each statement here has an index to go by; a young table has no
 /// statistics that would tell the planner, and a plan that is made once may not depend on how full a table is.
 const GREETING: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; \
-    SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '5s'; SET statement_timeout = '60s'; \
+    SET enable_mergejoin = off; SET jit = off; SET lock_timeout = '5s'; SET statement_timeout = '15s'; \
     SET idle_in_transaction_session_timeout = '5s'; SET default_transaction_isolation = 'read committed'; \
     SET client_min_messages = warning; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
@@ -38,14 +41,27 @@ const GREETING: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seq
 struct Link {
     conn: PgConnection,
     since: Instant,
+    generation: u64,
 }
 
 #[derive(Default)]
 struct State {
     idle: Vec<Link>,
     open: usize,
-    /// Grows when a connection was lost: older ones do not come back.
-    generation: u64,
+}
+
+/// Grows when a connection is lost, for all of a store's: older ones are not used again.
+#[derive(Clone, Default)]
+pub(super) struct Generation(Arc<AtomicU64>);
+
+impl Generation {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn end(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 pub(super) struct Links {
@@ -54,6 +70,7 @@ pub(super) struct Links {
     max: usize,
     /// How long a statement may take, by this side's clock.
     limit: Duration,
+    generation: Generation,
     state: Mutex<State>,
     freed: Condvar,
 }
@@ -62,7 +79,6 @@ pub(super) struct Links {
 pub(super) struct Held<'a> {
     links: &'a Links,
     link: Option<Link>,
-    generation: u64,
     in_transaction: bool,
 }
 
@@ -79,8 +95,14 @@ pub(super) fn connect(bridge: &Bridge, options: &PgConnectOptions) -> Result<PgC
 }
 
 impl Links {
-    pub(super) fn new(bridge: Arc<Bridge>, options: PgConnectOptions, max: usize, limit: Duration) -> Self {
-        Self { bridge, options, max: max.max(1), limit, state: Mutex::default(), freed: Condvar::new() }
+    pub(super) fn new(
+        bridge: Arc<Bridge>,
+        options: PgConnectOptions,
+        generation: Generation,
+        max: usize,
+        limit: Duration,
+    ) -> Self {
+        Self { bridge, options, max: max.max(1), limit, generation, state: Mutex::default(), freed: Condvar::new() }
     }
 
     /// A connection, a new one if none is idle.
@@ -88,10 +110,10 @@ impl Links {
         let mut state = self.state.lock();
         let until = Instant::now() + WAIT;
         loop {
-            let generation = state.generation;
+            let generation = self.generation.now();
             while let Some(link) = state.idle.pop() {
-                if link.since.elapsed() < IDLE {
-                    return Ok(Held { links: self, link: Some(link), generation, in_transaction: false });
+                if link.since.elapsed() < IDLE && link.generation == generation {
+                    return Ok(Held { links: self, link: Some(link), in_transaction: false });
                 }
                 state.open -= 1;
                 self.close(link);
@@ -100,9 +122,9 @@ impl Links {
                 state.open += 1;
                 drop(state);
                 // Counted as open from here on: what follows gives the place back if it fails.
-                let mut held = Held { links: self, link: None, generation, in_transaction: false };
+                let mut held = Held { links: self, link: None, in_transaction: false };
                 let conn = connect(&self.bridge, &self.options)?;
-                held.link = Some(Link { conn, since: Instant::now() });
+                held.link = Some(Link { conn, since: Instant::now(), generation });
                 return Ok(held);
             }
             if self.freed.wait_until(&mut state, until).timed_out() {
@@ -163,18 +185,15 @@ impl Held<'_> {
         self.heed(result).map(|_| ())
     }
 
-    /// A connection that was lost is closed, and so are the idle ones: they were lost by the same cause, most likely.
+    /// A connection that was lost is closed, and so will be all that are older than its loss: they were lost by the same
+    /// cause, most likely.
     fn heed<T>(&mut self, result: Result<T>) -> Result<T> {
         if let Err(error) = &result
             && error::is_lost(error)
             && let Some(link) = self.link.take()
         {
-            let mut state = self.links.state.lock();
-            state.generation += 1;
-            state.open -= state.idle.len();
-            let lost = std::mem::take(&mut state.idle);
-            drop(state);
-            lost.into_iter().chain([link]).for_each(|link| self.links.close(link));
+            self.links.generation.end();
+            self.links.close(link);
         }
         result
     }
@@ -202,7 +221,7 @@ impl Drop for Held<'_> {
         let link = self.link.take();
         let mut state = self.links.state.lock();
         match link {
-            Some(mut link) if !self.in_transaction && self.generation == state.generation => {
+            Some(mut link) if !self.in_transaction && link.generation == self.links.generation.now() => {
                 link.since = Instant::now();
                 state.idle.push(link);
             }
