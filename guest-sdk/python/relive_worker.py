@@ -31,6 +31,7 @@ import queue
 import random
 import signal
 import socket
+import ssl
 import threading
 import time
 import traceback
@@ -130,11 +131,15 @@ class _Backoff:
 class _Host:
     """The HTTP client: a kept connection for each thread, a limit on time and size of every answer."""
 
-    def __init__(self, server: str, namespace: str) -> None:
+    def __init__(self, server: str, namespace: str, ca: Optional[str] = None) -> None:
         parts = urllib.parse.urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"the server's address {server!r} is not like http://127.0.0.1:7474")
-        self._kind = http.client.HTTPConnection if parts.scheme == "http" else http.client.HTTPSConnection
+        self._tls: Optional[ssl.SSLContext] = None
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context()
+            if ca is not None:
+                self._tls.load_verify_locations(cafile=ca)  # beside the well-known authorities
         self._address = (parts.hostname, parts.port)
         self._base = f"{parts.path.rstrip('/')}/v1/namespaces/{urllib.parse.quote(namespace, safe='')}"
         self._connections: dict[int, http.client.HTTPConnection] = {}  # by thread
@@ -195,7 +200,11 @@ class _Host:
             chunks.append(chunk)
 
     def _connect(self) -> http.client.HTTPConnection:
-        connection = self._kind(*self._address, timeout=_CONNECT)
+        connection: http.client.HTTPConnection
+        if self._tls is None:
+            connection = http.client.HTTPConnection(*self._address, timeout=_CONNECT)
+        else:
+            connection = http.client.HTTPSConnection(*self._address, timeout=_CONNECT, context=self._tls)
         try:
             connection.connect()
         except OSError as error:
@@ -360,15 +369,17 @@ class Worker:
         concurrency: int = 20,
         identity: Optional[str] = None,
         grace: float = 30.0,
+        ca: Optional[str] = None,
     ) -> None:
         """`concurrency`: attempts at once. `identity`: what operators see. `grace`: seconds that running activities
-        have once the worker is asked to stop."""
+        have once the worker is asked to stop. `ca`: a PEM file with authorities to trust beside the well-known ones,
+        for a server with https."""
         if concurrency < 1:
             raise ValueError("concurrency is at least 1")
         self.server, self.task_queue, self.concurrency, self.grace = server, task_queue, concurrency, grace
         self.identity = identity or f"{socket.gethostname()}:{os.getpid()}"
         self.worker_id: Optional[str] = None  #: what the host calls it
-        self._host = _Host(server, namespace)
+        self._host = _Host(server, namespace, ca)
         self._activities: dict[str, Callable[[Task, Any], Any]] = {}
         self._wishes: "queue.SimpleQueue[Optional[BaseException]]" = queue.SimpleQueue()
         self._tasks: "queue.SimpleQueue[Optional[Task]]" = queue.SimpleQueue()

@@ -1,7 +1,7 @@
 //! A worker whose activities are commands: the input on stdin, the result on stdout, both JSON. Each attempt is a
 //! process of its own, in a process group of its own, so that what it starts ends with it.
 
-use std::{os::unix::process::ExitStatusExt, process::Stdio, time::Duration};
+use std::{os::unix::process::ExitStatusExt, path::PathBuf, process::Stdio, time::Duration};
 
 use relive_worker::{Failure, Task, Worker, WorkerError};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -24,6 +24,8 @@ pub struct Options {
     pub namespace: String,
     pub task_queue: String,
     pub concurrency: usize,
+    /// Authorities to trust beside the well-known ones, in a PEM file.
+    pub ca: Option<PathBuf>,
     /// Names of activities with their commands, for `sh -c`.
     pub commands: Vec<(String, String)>,
 }
@@ -34,6 +36,9 @@ pub fn run(options: &Options) -> Result<(), WorkerError> {
         .namespace(&options.namespace)
         .task_queue(&options.task_queue)
         .concurrency(options.concurrency);
+    if let Some(file) = &options.ca {
+        worker = worker.ca(file);
+    }
     for (activity, command) in &options.commands {
         let (command, server, namespace) = (command.clone(), options.server.clone(), options.namespace.clone());
         worker = worker.raw(activity, move |task| {

@@ -1,6 +1,6 @@
 //! The HTTP client: one host, one namespace, pooled connections, a limit on time and size of every answer.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -8,13 +8,14 @@ use hyper::{
     body::Bytes,
     header::{CONTENT_TYPE, HeaderValue},
 };
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{failure::WorkerError, wire::Problem};
+use crate::{failure::WorkerError, tls, wire::Problem};
 
 /// A host that is up accepts at once.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -28,23 +29,28 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Talks to one host about one namespace. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<HttpConnector, Full<Bytes>>,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
 }
 
 impl Client {
-    /// `server` is the host's address, such as `http://127.0.0.1:7474`.
+    /// `server` is the host's address, such as `http://127.0.0.1:7474` or `https://relive.example.com`.
     pub fn new(server: &str, namespace: &str) -> Result<Self, WorkerError> {
+        Self::trusting(server, namespace, None)
+    }
+
+    /// The same, and the authorities in the PEM file `ca` are trusted beside the well-known ones.
+    pub fn trusting(server: &str, namespace: &str, ca: Option<&Path>) -> Result<Self, WorkerError> {
         let server = server.trim_end_matches('/');
         let address = || WorkerError::Address(server.to_owned());
         let uri: hyper::Uri = server.parse().map_err(|_| address())?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
             return Err(address());
         }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT));
-        let pool = Pool::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
+        let pool = Pool::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(tls::connector(connector, ca)?);
         Ok(Self { pool, base: format!("{server}/v1/namespaces/{}", encode(namespace)) })
     }
 

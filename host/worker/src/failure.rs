@@ -52,8 +52,11 @@ impl Failure {
 /// What keeps a worker from working. Fits "failed to {..}".
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    #[error("read the server's address {0:?}: it has to begin with http:// and name a host")]
+    #[error("read the server's address {0:?}: it has to begin with http:// or https:// and name a host")]
     Address(String),
+    /// A private authority cannot be had, or TLS cannot be set up.
+    #[error("{0}")]
+    Trust(String),
     #[error("reach the host: {0}")]
     Connection(String),
     /// The host refused, for good.
@@ -70,7 +73,7 @@ impl WorkerError {
         match self {
             Self::Connection(_) => true,
             Self::Refused { status, .. } => *status >= 500 || *status == 429 || *status == 408,
-            Self::Address(_) | Self::Answer(_) => false,
+            Self::Address(_) | Self::Trust(_) | Self::Answer(_) => false,
         }
     }
 

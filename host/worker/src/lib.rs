@@ -24,6 +24,9 @@ mod failure;
 mod report;
 mod run;
 mod task;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 mod wire;
 
 pub use client::Client;

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
     pin::pin,
     sync::{
         Arc,
@@ -54,6 +55,7 @@ pub struct Builder {
     task_queue: String,
     identity: String,
     concurrency: usize,
+    ca: Option<PathBuf>,
     activities: HashMap<String, Activity>,
 }
 
@@ -76,6 +78,13 @@ impl Builder {
     #[must_use]
     pub fn identity(mut self, identity: &str) -> Self {
         identity.clone_into(&mut self.identity);
+        self
+    }
+
+    /// A PEM file with authorities to trust beside the well-known ones, for a server with `https://`.
+    #[must_use]
+    pub fn ca(mut self, file: &Path) -> Self {
+        self.ca = Some(file.to_owned());
         self
     }
 
@@ -120,7 +129,7 @@ impl Builder {
     }
 
     pub fn build(self) -> Result<Worker, WorkerError> {
-        let client = Client::new(&self.server, &self.namespace)?;
+        let client = Client::trusting(&self.server, &self.namespace, self.ca.as_deref())?;
         Ok(Worker {
             client,
             told: self,
@@ -156,6 +165,7 @@ impl Worker {
             task_queue: "default".to_owned(),
             identity: format!("{}:{}", name.trim(), std::process::id()),
             concurrency: DEFAULT_CONCURRENCY,
+            ca: None,
             activities: HashMap::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! `relive worker --type NAME --exec CMD`: a worker whose activities are commands. `relive worker list`.
 
+use std::path::PathBuf;
+
 use crate::{
     Context,
     exit::{Exit, Failure},
@@ -25,6 +27,9 @@ pub struct Args {
     /// Commands at once
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
+    /// A PEM file with certificates of authorities to trust beside the well-known ones, for a server with https://
+    #[arg(long, value_name = "FILE", env = "RELIVE_CA", hide_env_values = true)]
+    ca: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -54,6 +59,7 @@ fn work(args: &Args, context: &Context) -> Result<Exit, Failure> {
         namespace: context.global.namespace.clone(),
         task_queue: args.task_queue.clone(),
         concurrency: usize::from(args.concurrency),
+        ca: args.ca.clone(),
         commands: args.types.iter().cloned().zip(args.commands.iter().cloned()).collect(),
     };
     output::note(context, &format!("working for {}; stop with Ctrl-C", options.server));
