@@ -1,4 +1,5 @@
-//! The host's signing key: Ed25519, made at the first start, kept in the data directory, shown as a JWK set.
+//! The host's signing key: Ed25519, made at the first start, kept in the data directory, shown as a JWK set together with
+//! those that it is exchanged with.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -13,6 +14,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair, Signature};
 
 /// The key's file in the data directory (PKCS #8, DER).
 const FILE_NAME: &str = "http-signing-key";
+/// Keys that are shown and do not sign: the one that signs next, and the one that signed before.
+const BESIDE: [&str; 2] = ["http-signing-key.next", "http-signing-key.previous"];
 /// A PKCS #8 document of this key has 83 bytes.
 const MAX_KEY_BYTES: u64 = 4 << 10;
 /// Its owner reads and writes it; nobody else.
@@ -33,6 +36,8 @@ pub enum KeyError {
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     kid: String,
+    /// Public keys that receivers shall know, too.
+    beside: Vec<Vec<u8>>,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -52,22 +57,28 @@ impl SigningKey {
     /// holds the directory's lock. Blocks.
     pub fn of_directory(directory: &Path) -> Result<Self, KeyError> {
         let path = directory.join(FILE_NAME);
-        match read(&path)? {
-            Some(document) => Self::from_pkcs8(&document, &path),
+        let mut key = match read(&path)? {
+            Some(document) => Self::from_pkcs8(&document, &path)?,
             None => {
                 let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
                 let document = document.map_err(|_| KeyError::Randomness)?;
                 write(directory, &path, document.as_ref())?;
-                Self::from_pkcs8(document.as_ref(), &path)
+                Self::from_pkcs8(document.as_ref(), &path)?
+            }
+        };
+        for path in BESIDE.map(|name| directory.join(name)) {
+            if let Some(document) = read(&path)? {
+                key.beside.push(Self::from_pkcs8(&document, &path)?.public().to_vec());
             }
         }
+        Ok(key)
     }
 
     fn from_pkcs8(document: &[u8], path: &Path) -> Result<Self, KeyError> {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(document)
             .map_err(|e| KeyError::Form { path: path.to_owned(), reason: e.to_string() })?;
         let kid = thumbprint(pair.public_key().as_ref());
-        Ok(Self { pair, kid })
+        Ok(Self { pair, kid, beside: Vec::new() })
     }
 
     /// The key's name: its thumbprint (RFC 7638).
@@ -82,13 +93,17 @@ impl SigningKey {
         self.pair.public_key().as_ref()
     }
 
-    /// The public key as a JWK set (RFC 7517, RFC 8037).
+    /// The public keys as a JWK set (RFC 7517, RFC 8037): the one that signs, then those beside it.
     #[must_use]
     pub fn jwks(&self) -> Json {
-        let (x, kid) = (URL_SAFE_NO_PAD.encode(self.public()), &self.kid);
-        let text = format!(
-            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{x}","kid":"{kid}","alg":"EdDSA","use":"sig"}}]}}"#
-        );
+        let keys = std::iter::once(self.public()).chain(self.beside.iter().map(Vec::as_slice));
+        let keys: Vec<String> = keys
+            .map(|public| {
+                let (x, kid) = (URL_SAFE_NO_PAD.encode(public), thumbprint(public));
+                format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}","kid":"{kid}","alg":"EdDSA","use":"sig"}}"#)
+            })
+            .collect();
+        let text = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
         // Base64 needs no escapes, so this is JSON.
         Json::parse(&text).unwrap_or_else(|_| Json::null())
     }
@@ -147,6 +162,30 @@ mod tests {
         // RFC 8037, appendix A.3.
         let public = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo").expect("base64");
         assert_eq!(thumbprint(&public), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn keys_are_exchanged_without_one_that_nobody_knows() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| directory.path().join(name);
+        let shown = || {
+            let key = SigningKey::of_directory(directory.path()).expect("a key");
+            let set: serde_json::Value = serde_json::from_str(key.jwks().as_str()).expect("JSON");
+            let kids =
+                set["keys"].as_array().expect("keys").iter().map(|k| k["kid"].as_str().expect("a kid").to_owned());
+            (key.kid().to_owned(), kids.collect::<Vec<_>>())
+        };
+        let (first, kids) = shown();
+        assert_eq!(kids, std::slice::from_ref(&first));
+        // PKCS #8 as `openssl genpkey` writes it: version 1, without the public key.
+        let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        std::fs::write(file("http-signing-key.next"), [head.as_slice(), &[7; 32]].concat()).expect("written");
+        let (signs, kids) = shown();
+        assert_eq!((signs, kids.len(), &kids[0]), (first.clone(), 2, &first));
+        let second = kids[1].clone();
+        std::fs::rename(file("http-signing-key"), file("http-signing-key.previous")).expect("moved");
+        std::fs::rename(file("http-signing-key.next"), file("http-signing-key")).expect("moved");
+        assert_eq!(shown(), (second.clone(), vec![second, first]));
     }
 
     #[test]
