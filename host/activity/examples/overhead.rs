@@ -38,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         task_queue: None,
         correlation_id: None,
         timeout: None,
+        token: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     println!("subscriber: {logging}, input {} bytes", input.len());

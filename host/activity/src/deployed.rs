@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::breaker::{Breaker, BreakerPolicy};
-use crate::dispatch::{self, DispatchLimits, Run};
+use crate::dispatch::{self, DispatchLimits, Limits, Run};
 use crate::grants::{GrantError, Grants};
 use crate::http::{self, HttpConfig, HttpConfigError, HttpHost};
 use crate::wasm::{self, LoadedActivity, OpenGrants, WasmHost};
@@ -248,11 +248,13 @@ impl Deployed {
     fn wasm_entry(&self, namespace: &Namespace, loaded: LoadedActivity, grants: &Grants) -> Result<Entry, GrantError> {
         let form = |what: &str| GrantError::Form(what.to_owned());
         let host = self.wasm.clone().ok_or_else(|| form("this host runs no components"))?;
+        let protection = grants.protection();
         let grants = Arc::new(OpenGrants::open(grants)?);
         let runtime = host.handle().ok_or_else(|| form("the host is shutting down"))?.clone();
-        let breaker = Breaker::new(loaded.digest().short(), self.policy);
+        let breaker = Breaker::new(loaded.digest().short(), protection.policy(self.policy));
         let component = loaded.clone();
-        let run = dispatch::spawned(&self.wasm_limit, &breaker, runtime, move |task| {
+        let limits = Limits::new(protection.concurrency, &self.wasm_limit);
+        let run = dispatch::spawned(&limits, &breaker, runtime, move |task| {
             wasm::attempt(host.clone(), component.clone(), Arc::clone(&grants), task)
         });
         Ok(self.entry(namespace, Some(loaded), breaker, run))
@@ -262,10 +264,11 @@ impl Deployed {
         let missing = || HttpConfigError::Form("this host calls no URLs: build the registry with an http host".into());
         let host = self.http.clone().ok_or_else(missing)?;
         let endpoint = Arc::new(config.endpoint()?);
-        let breaker = Breaker::new(endpoint.target().to_owned(), self.policy);
-        let run = dispatch::guarded(&self.http_limit, &breaker, move |task| {
-            http::attempt(host.clone(), Arc::clone(&endpoint), task)
-        });
+        let protection = config.protection();
+        let breaker = Breaker::new(endpoint.target().to_owned(), protection.policy(self.policy));
+        let limits = Limits::new(protection.concurrency, &self.http_limit);
+        let run =
+            dispatch::guarded(&limits, &breaker, move |task| http::attempt(host.clone(), Arc::clone(&endpoint), task));
         Ok(self.entry(namespace, None, breaker, run))
     }
 

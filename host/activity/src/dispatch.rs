@@ -13,10 +13,10 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, CatchUnwind, Map};
 use relive_core::{
     failure::Failure,
-    json::Json,
-    ports::{ActivityTask, AttemptResult},
+    ports::{ActivityTask, AttemptEnd, AttemptResult},
 };
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tracing::Instrument;
@@ -61,31 +61,44 @@ where
     Arc::new(move |task| Box::pin(service.clone().oneshot(task)))
 }
 
+/// The limits that an attempt of a deployed activity passes: its own first, so that those which wait for their turn
+/// there take no place among all.
+#[derive(Clone)]
+pub(crate) struct Limits {
+    own: GlobalConcurrencyLimitLayer,
+    all: GlobalConcurrencyLimitLayer,
+}
+
+impl Limits {
+    /// `own`: attempts of the activity at once; `None`: as many as `all` of its kind.
+    pub(crate) fn new(own: Option<usize>, all: &GlobalConcurrencyLimitLayer) -> Self {
+        let own = own.unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS);
+        Self { own: GlobalConcurrencyLimitLayer::new(own), all: all.clone() }
+    }
+}
+
 /// The same behind a circuit breaker.
-pub(crate) fn guarded<F, Fut>(limit: &GlobalConcurrencyLimitLayer, breaker: &Breaker, attempt: F) -> Run
+pub(crate) fn guarded<F, Fut>(limits: &Limits, breaker: &Breaker, attempt: F) -> Run
 where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
 {
-    let guard = BreakerLayer(breaker.clone());
-    let service = ServiceBuilder::new().layer(SpanLayer).layer(guard).service(stack(limit.clone(), attempt));
+    let (guard, limits) = (BreakerLayer(breaker.clone()), limits.clone());
+    let stack = stack(limits.all, attempt);
+    let service = ServiceBuilder::new().layer(SpanLayer).layer(guard).layer(limits.own).service(stack);
     Arc::new(move |task| Box::pin(service.clone().oneshot(task)))
 }
 
 /// The same, with attempts that are tasks of another runtime. The whole stack goes there, so that a place in the limit
 /// is free once the attempt has really ended, not when its caller has lost interest.
-pub(crate) fn spawned<F, Fut>(
-    limit: &GlobalConcurrencyLimitLayer,
-    breaker: &Breaker,
-    runtime: Handle,
-    attempt: F,
-) -> Run
+pub(crate) fn spawned<F, Fut>(limits: &Limits, breaker: &Breaker, runtime: Handle, attempt: F) -> Run
 where
     F: Fn(ActivityTask) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = AttemptResult> + Send + 'static,
 {
-    let guard = BreakerLayer(breaker.clone());
-    let service = ServiceBuilder::new().layer(SpanLayer).layer(guard).service(stack(limit.clone(), attempt));
+    let (guard, limits) = (BreakerLayer(breaker.clone()), limits.clone());
+    let stack = stack(limits.all, attempt);
+    let service = ServiceBuilder::new().layer(SpanLayer).layer(guard).layer(limits.own).service(stack);
     Arc::new(move |task| {
         let attempt = AbortOnDrop(runtime.spawn(service.clone().oneshot(task)));
         Box::pin(async move { attempt.join().await })
@@ -96,7 +109,7 @@ where
 fn stack<F, Fut>(
     limit: GlobalConcurrencyLimitLayer,
     attempt: F,
-) -> impl Service<ActivityTask, Response = Json, Error = Failure, Future = impl Future<Output = AttemptResult> + Send>
+) -> impl Service<ActivityTask, Response = AttemptEnd, Error = Failure, Future = impl Future<Output = AttemptResult> + Send>
 + Clone
 + Send
 + Sync
@@ -183,9 +196,9 @@ type Caught = Result<AttemptResult, Box<dyn Any + Send>>;
 
 impl<S> Service<ActivityTask> for CatchPanic<S>
 where
-    S: Service<ActivityTask, Response = Json, Error = Failure>,
+    S: Service<ActivityTask, Response = AttemptEnd, Error = Failure>,
 {
-    type Response = Json;
+    type Response = AttemptEnd;
     type Error = Failure;
     type Future = Map<CatchUnwind<AssertUnwindSafe<S::Future>>, fn(Caught) -> AttemptResult>;
 

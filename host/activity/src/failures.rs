@@ -55,7 +55,7 @@ pub mod code {
     pub const PRIVATE_ADDRESS: &str = "private-address";
     /// The answer is a redirect. Application, not retryable.
     pub const REDIRECT_REFUSED: &str = "redirect-refused";
-    /// The answer is 202, which is reserved. Application, not retryable.
+    /// The answer is 202, and the embedder takes no later answers. Application, not retryable.
     pub const ACCEPTED_UNSUPPORTED: &str = "accepted-unsupported";
     /// The answer's status is neither success nor error. Application, not retryable.
     pub const UNEXPECTED_STATUS: &str = "unexpected-status";

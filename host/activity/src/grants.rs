@@ -11,6 +11,8 @@ use std::str::FromStr;
 use relive_core::json::{Json, JsonError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::protection::{BreakerSettings, Protection, ProtectionError};
+
 /// Directories of one activity: each is an open file descriptor for as long as it is loaded.
 pub const MAX_DIRECTORIES: usize = 16;
 /// Hosts of one activity; looked through for each request.
@@ -34,6 +36,12 @@ pub struct Grants {
     /// All that it sees of an environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// When the activity's circuit breaker opens. It stands here in the catalog; in a manifest, beside the grants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerSettings>,
+    /// Attempts at once; the same holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
 }
 
 /// A directory of the host, under a name of the guest.
@@ -70,6 +78,8 @@ pub enum GrantError {
     Directory { path: PathBuf, source: std::io::Error },
     #[error("read the grants: {0}")]
     Form(String),
+    #[error(transparent)]
+    Protection(#[from] ProtectionError),
 }
 
 impl Grants {
@@ -85,8 +95,15 @@ impl Grants {
         Ok(grants)
     }
 
+    /// What they say of the breaker and of concurrency.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        Protection { breaker: self.breaker, concurrency: self.concurrency }
+    }
+
     /// Whether the grants are within their limits and consistent.
     pub fn check(&self) -> Result<(), GrantError> {
+        self.protection().check()?;
         let bytes = self.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         for (what, found, limit) in [
             ("directories", self.directories.len(), MAX_DIRECTORIES),
@@ -129,6 +146,8 @@ impl fmt::Debug for Grants {
             .field("directories", &self.directories)
             .field("http", &self.http)
             .field("env", &env)
+            .field("breaker", &self.breaker)
+            .field("concurrency", &self.concurrency)
             .finish()
     }
 }

@@ -8,7 +8,7 @@ use relive_core::{
     failure::Failure,
     ids::ExecutionKey,
     json::Json,
-    ports::{ActivityTask, AttemptResult},
+    ports::{ActivityTask, AttemptEnd, AttemptResult},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -48,7 +48,7 @@ where
     E: Into<Failure>,
 {
     let (task, input) = NativeTask::split(task);
-    bounded(function(task, input).await.map_err(Into::into)?)
+    bounded(function(task, input).await.map_err(Into::into)?).map(AttemptEnd::Completed)
 }
 
 pub(crate) async fn typed<F, Fut, I, O, E>(function: Arc<F>, task: ActivityTask) -> AttemptResult
@@ -66,5 +66,5 @@ where
     let output = function(task, input).await.map_err(Into::into)?;
     let output =
         Json::of(&output).map_err(|e| permanent(code::INVALID_RESULT, format!("write the result of `{name}`: {e}")))?;
-    bounded(output)
+    bounded(output).map(AttemptEnd::Completed)
 }

@@ -1,13 +1,17 @@
 //! Deployment of activities: the engine's port over the sandbox, the hosts of activities and the registry.
 
 use relive_activity::{
-    ActivityRegistry, DeployError, GrantError, Grants, HttpConfig, HttpConfigError, HttpHost, WasmHost,
+    ActivityRegistry, BreakerPolicy, DeployError, GrantError, Grants, HttpConfig, HttpConfigError, HttpHost,
+    Protection, WasmHost,
 };
 use relive_core::{
     Error, ErrorKind, Json, Namespace,
     ports::{ActivityRow, Implementation},
 };
-use relive_engine::{ActivityHost, AdmittedActivity, Standing, inspection_view, views::BreakerView};
+use relive_engine::{
+    ActivityHost, AdmittedActivity, Standing, inspection_view,
+    views::{BreakerPolicyView, BreakerView},
+};
 use relive_sandbox::{AdmissionError, AdmittedComponent, Sandbox};
 
 /// Admits activities and tells the registry of deployments.
@@ -34,10 +38,27 @@ fn not_callable(error: &HttpConfigError) -> Error {
     Error::new(ErrorKind::Validation, "invalid-http-activity", format!("failed to {error}"))
 }
 
-fn target(implementation: &Implementation) -> String {
+/// Whom a deployment leads to, and how it spares them. What the catalog holds was checked.
+fn told(implementation: &Implementation) -> (String, Protection) {
     match implementation {
-        Implementation::Wasm { digest, .. } => digest.short(),
-        Implementation::Http { config } => HttpConfig::from_json(config).map(|c| c.target()).unwrap_or_default(),
+        Implementation::Wasm { digest, grants } => {
+            (digest.short(), Grants::from_json(grants).unwrap_or_default().protection())
+        }
+        Implementation::Http { config } => {
+            HttpConfig::from_json(config).map(|c| (c.target(), c.protection())).unwrap_or_default()
+        }
+    }
+}
+
+fn policy_view(policy: BreakerPolicy) -> BreakerPolicyView {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    BreakerPolicyView {
+        window_ms: millis(policy.window),
+        min_calls: policy.min_calls,
+        failure_percent: policy.fault_percent,
+        open_ms: millis(policy.open),
+        max_open_ms: millis(policy.max_open),
+        probes: policy.probes,
     }
 }
 
@@ -81,8 +102,11 @@ impl ActivityHost for DeployedActivities {
     }
 
     fn standing(&self, namespace: &Namespace, row: &ActivityRow) -> Standing {
+        let (target, protection) = told(&row.implementation);
+        let concurrency = protection.concurrency;
         let Some(breaker) = self.registry.breaker(namespace, &row.name) else {
-            return Standing { target: target(&row.implementation), breaker: BreakerView::default() };
+            let policy = Some(policy_view(protection.policy(BreakerPolicy::default())));
+            return Standing { target, breaker: BreakerView { policy, ..BreakerView::default() }, concurrency };
         };
         let view = breaker.view();
         let seen = BreakerView {
@@ -91,8 +115,9 @@ impl ActivityHost for DeployedActivities {
             calls: view.calls,
             since: Some(breaker.timestamp(view.since)),
             next_probe: view.next_probe.map(|at| breaker.timestamp(at)),
+            policy: Some(policy_view(breaker.policy())),
         };
-        Standing { target: breaker.target().to_owned(), breaker: seen }
+        Standing { target: breaker.target().to_owned(), breaker: seen, concurrency }
     }
 
     fn keys(&self) -> Json {

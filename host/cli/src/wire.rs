@@ -230,6 +230,7 @@ pub struct Activity {
     #[serde(default)]
     pub target: String,
     pub breaker: Option<Breaker>,
+    pub concurrency: Option<u64>,
     pub grants: Option<Json>,
     pub deployed_at: Timestamp,
 }
@@ -247,6 +248,22 @@ pub struct Breaker {
     #[serde(default)]
     pub calls: u32,
     pub next_probe: Option<Timestamp>,
+    pub policy: Option<BreakerPolicy>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct BreakerPolicy {
+    pub window_ms: u64,
+    pub min_calls: u64,
+    pub failure_percent: u64,
+}
+
+impl std::fmt::Display for BreakerPolicy {
+    /// `50% of 20 in 10s`
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let window = std::time::Duration::from_millis(self.window_ms);
+        write!(f, "{}% of {} in {window:?}", self.failure_percent, self.min_calls)
+    }
 }
 
 impl std::fmt::Display for Breaker {

@@ -104,22 +104,15 @@ fn http_answers_that_are_no_results_fail_for_good() {
         "/redirect" => Answer::Whole(302, vec![("location", location.clone())], Vec::new()),
         "/large" => Answer::Long { bytes: 100 << 20, announced: false },
         "/html" => Answer::json(200, "<html>hello</html>"),
-        "/accepted" => Answer::json(202, "{}"),
         "/declined" => Answer::json(422, r#"{"code":"card-declined","message":"no funds"}"#),
         _ => Answer::json(404, ""),
     });
-    let names = ["redirect", "large", "html", "accepted", "declined", "nothing"];
+    let names = ["redirect", "large", "html", "declined", "nothing"];
     let activities: Vec<_> =
         names.iter().map(|name| (*name, format!("{}/{name}", receiver.origin()), GRANTED)).collect();
     let site = site(&activities);
-    for (name, code) in names.iter().zip([
-        "redirect-refused",
-        "result-too-large",
-        "invalid-result",
-        "accepted-unsupported",
-        "card-declined",
-        "http-404",
-    ]) {
+    let codes = ["redirect-refused", "result-too-large", "invalid-result", "card-declined", "http-404"];
+    for (name, code) in names.iter().zip(codes) {
         let seen = seen(&site, name, &activity(name, &quick(5)));
         assert_eq!(seen["err"]["code"], code, "{seen}");
     }
@@ -177,6 +170,91 @@ fn http_calls_cut_off_by_a_crash_are_repeated_under_the_same_key() {
     site.verified();
 }
 
+/// The token of the `n`th request, once it is taken on.
+fn accepted(site: &Site, receiver: &Receiver, n: usize) -> String {
+    until("the task is taken on", || {
+        let (_, pending) = site.get("/activities/pending");
+        receiver.received().len() == n && pending["activities"][0]["state"] == "running"
+    });
+    receiver.received()[n - 1].header("relive-task-token").to_owned()
+}
+
+#[test]
+fn http_tasks_that_were_taken_on_are_answered_by_token_whatever_becomes_of_the_host() {
+    let receiver = Receiver::start(|_| Answer::json(202, "{}"));
+    let site = site(&[("review", receiver.origin(), GRANTED)]);
+    site.script("r", &activity("review", &json!({"heartbeat-timeout-ms": 600_000})));
+    let token = accepted(&site, &receiver, 1);
+    receiver.received()[0].verify(&receiver.origin(), &keys(&site)).unwrap_or_else(|e| panic!("{e}"));
+    let (_, shown, _) = site.cli(&["show", "r"]);
+    assert!(shown.contains("whoever has its token answers for it"), "{shown}");
+    let result = json!({"result": {"approved": true}});
+    let complete = |site: &Site, token: &str| site.post(&format!("/tasks/{token}/complete"), &result);
+    // Another's token, and another namespace.
+    let flipped = if token.ends_with('0') { "1" } else { "0" };
+    let forged = format!("{}{flipped}", &token[..token.len() - 1]);
+    assert_eq!(complete(&site, &forged).0, 404);
+    let elsewhere = format!("/v1/namespaces/other/tasks/{token}/complete");
+    assert_eq!(site.host.call("POST", &elsewhere, result.to_string().as_bytes()).expect("an answer").0, 404);
+    let (status, beat) = site.post(&format!("/tasks/{token}/heartbeat"), &json!({"details": {"asked": "Grace"}}));
+    assert_eq!((status, &beat["gone"]), (200, &json!(false)), "{beat}");
+
+    let site = site.restart();
+    until("it is open still", || {
+        let (_, pending) = site.get("/activities/pending");
+        let row = &pending["activities"][0];
+        row["state"] == "running" && row["attempt"] == 1 && row["heartbeat_details"]["asked"] == "Grace"
+    });
+    assert_eq!(complete(&site, &token).0, 200);
+    assert_eq!(site.ended("r")["result"]["seen"][0]["ok"], json!({"approved": true}));
+    // The same answer is accepted twice, another one is not.
+    assert_eq!(complete(&site, &token).0, 200);
+    let (status, problem) = site.post(&format!("/tasks/{token}/complete"), &json!({"result": 1}));
+    assert_eq!((status, &problem["code"]), (409, &json!("superseded")), "{problem}");
+    assert_eq!(receiver.received().len(), 1);
+    site.verified();
+}
+
+#[test]
+fn http_tasks_may_be_answered_by_token_before_they_are_taken_on() {
+    let host = Arc::new(std::sync::OnceLock::<String>::new());
+    let address = host.clone();
+    let receiver = Receiver::start(move |request| {
+        let address = address.get().expect("the host's address");
+        let token = request.header("relive-task-token");
+        let (code, out, err) = common::cli(address, &["activity", "complete", token, "--result", "\"early\""]);
+        assert_eq!(code, 0, "{out}{err}");
+        Answer::json(202, "")
+    });
+    let site = site(&[("early", receiver.origin(), GRANTED)]);
+    host.set(site.host.address.clone()).expect("once");
+    for id in ["1", "2", "3"] {
+        assert_eq!(seen(&site, id, &activity("early", &quick(1)))["ok"], "early");
+    }
+    assert_eq!(receiver.received().len(), 3);
+    let row = breaker(&site, "early");
+    assert_eq!((&row["breaker"]["state"], &row["breaker"]["failures"]), (&json!("closed"), &json!(0)), "{row}");
+    site.verified();
+}
+
+#[test]
+fn http_tasks_that_were_taken_on_and_not_answered_are_tried_again() {
+    let receiver = Receiver::start(|_| Answer::json(202, ""));
+    let site = site(&[("silent", receiver.origin(), GRANTED)]);
+    let options = json!({"max-attempts": 2, "initial-interval-ms": 1, "start-to-close-ms": 200});
+    let seen = seen(&site, "s", &activity("silent", &options));
+    assert_eq!(seen["err"]["kind"], "timeout", "{seen}");
+    let received = receiver.received();
+    assert_eq!(received.len(), 2, "{received:?}");
+    assert_ne!(received[0].header("relive-task-token"), received[1].header("relive-task-token"));
+    for request in &received {
+        let path = format!("/tasks/{}/complete", request.header("relive-task-token"));
+        let (status, problem) = site.post(&path, &json!({"result": 1}));
+        assert_eq!((status, &problem["code"]), (409, &json!("superseded")), "{problem}");
+    }
+    site.verified();
+}
+
 #[test]
 fn http_activities_are_deployed_again_elsewhere() {
     let old = Receiver::start(|_| Answer::json(200, "\"old\""));
@@ -200,10 +278,14 @@ fn http_activities_are_deployed_again_elsewhere() {
 #[test]
 fn http_targets_that_fail_are_left_alone_and_taken_back() {
     let receiver = Receiver::start(|_| Answer::json(500, "down"));
-    let site = site(&[("pay", receiver.origin(), GRANTED), ("well", receiver.origin(), GRANTED)]);
+    let spared = format!("{GRANTED}\nconcurrency = 7\nbreaker = {{ min_calls = 10, open_ms = 500 }}");
+    let site = site(&[("pay", receiver.origin(), &spared), ("well", receiver.origin(), GRANTED)]);
     let row = breaker(&site, "pay");
     assert_eq!((&row["kind"], &row["target"]), (&json!("http"), &json!(receiver.address.to_string())), "{row}");
     assert_eq!((&row["breaker"]["state"], &row["http"]["allow_private"]), (&json!("closed"), &json!(true)), "{row}");
+    let policy = &row["breaker"]["policy"];
+    assert_eq!((&row["concurrency"], &policy["min_calls"], &policy["open_ms"]), (&json!(7), &json!(10), &json!(500)));
+    assert_eq!((&row["http"]["concurrency"], &policy["probes"]), (&json!(7), &json!(3)), "{row}");
     site.script("p", &activity("pay", &json!({"initial-interval-ms": 1, "maximum-interval-ms": 50, "jitter": 0.0})));
     until("the breaker opens", || breaker(&site, "pay")["breaker"]["state"] == "open");
     let row = breaker(&site, "pay");
@@ -212,6 +294,7 @@ fn http_targets_that_fail_are_left_alone_and_taken_back() {
     let (_, out, _) = site.cli(&["workflows"]);
     let line = out.lines().find(|line| line.starts_with("pay")).expect("a row");
     assert!(line.contains("http") && line.contains(&receiver.address.to_string()) && line.contains("open ("), "{out}");
+    assert!(line.contains("50% of 10 in 10s"), "{out}");
     // Whoever comes now is told when to come again, at once.
     let told = seen(&site, "q", &activity("pay", &quick(1)));
     assert_eq!(told["err"]["code"], "circuit-open", "{told}");

@@ -45,6 +45,13 @@ pub(crate) struct Stats {
     pub audited: AtomicU64,
     pub audit_findings: AtomicU64,
     pub in_flight: AtomicUsize,
+    /// Workers that were not heard of any more, and attempts that workers lost or gave up.
+    pub workers_lost: AtomicU64,
+    pub attempts_given_back: AtomicU64,
+    /// Looks of the reconciler, and what it did.
+    pub reconciled: AtomicU64,
+    pub tasks_put_back: AtomicU64,
+    pub tasks_removed: AtomicU64,
 }
 
 /// What is in memory of workers and the tasks that they take.

@@ -9,25 +9,32 @@ use std::{
 };
 
 use relive_core::{
-    Failure, FailureKind, Namespace, RunKey,
+    Failure, FailureKind, Namespace, RunKey, Timestamp,
     event::TimeoutType,
-    ports::{ActivityRunner, ActivityTask},
+    ports::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd},
 };
 use tokio::{runtime::Handle, task::AbortHandle};
 
 use crate::{
     context::Context,
+    ids,
     message::{AttemptError, Message},
-    remote::DEFAULT_QUEUE,
+    remote::{DEFAULT_QUEUE, TaskRef, TaskToken},
 };
 
 /// An attempt that is due or running.
-pub(crate) struct Attempt(AbortHandle);
+pub(crate) struct Attempt {
+    handle: AbortHandle,
+    /// Who knows it may answer for the attempt, from elsewhere.
+    pub secret: u64,
+    /// When it began, or will begin.
+    pub begins: Timestamp,
+}
 
 impl Attempt {
     /// Drops the attempt's future: it is asked to stop, and its result is of no interest any more.
     pub fn stop(&self) {
-        self.0.abort();
+        self.handle.abort();
     }
 }
 
@@ -67,36 +74,39 @@ impl Dispatcher {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Runs an attempt after `delay`, for at most `timeout`; its end comes back as a message.
+    /// Runs an attempt after `delay`, which is at `begins`, for at most `timeout`; its end comes back as a message. The
+    /// task gets the token by which it may be answered from elsewhere.
     pub fn launch(
         &self,
         run: RunKey,
-        task: ActivityTask,
-        delay: Duration,
+        mut task: ActivityTask,
+        (begins, delay): (Timestamp, Duration),
         timeout: (Duration, TimeoutType),
     ) -> Attempt {
         let (runner, running) = (self.runner.clone(), self.running.clone());
         let context = self.context.get().cloned().unwrap_or_default();
-        let (command_no, attempt) = (task.command_no, task.attempt);
+        let (command_no, attempt, secret) = (task.command_no, task.attempt, ids::secret());
+        let token = TaskToken { task: TaskRef { run, command_no, attempt }, secret };
+        task.token = Some(AnswerToken::new(token.to_string()));
         let handle = self.runtime.spawn(async move {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
             let guard = Running::new(running);
-            let result = match tokio::time::timeout(timeout.0, runner.run(task)).await {
-                Ok(Ok(result)) => Ok(result),
+            let ended = tokio::time::timeout(timeout.0, runner.run(task)).await;
+            drop(guard);
+            let Some(context) = context.upgrade() else { return };
+            let result = match ended {
+                Ok(Ok(AttemptEnd::Accepted { by })) => {
+                    return context.registry.post(run, Message::Accepted { command_no, attempt, by });
+                }
+                Ok(Ok(AttemptEnd::Completed(result))) => bounded(&context, result),
                 Ok(Err(failure)) => Err(AttemptError::Failed(failure)),
                 Err(_) => Err(AttemptError::TimedOut(timeout.1)),
             };
-            drop(guard);
-            if let Some(context) = context.upgrade() {
-                context.registry.post(
-                    run,
-                    Message::Attempt { command_no, attempt, result: result.and_then(|r| bounded(&context, r)) },
-                );
-            }
+            context.registry.post(run, Message::Attempt { command_no, attempt, result });
         });
-        Attempt(handle.abort_handle())
+        Attempt { handle: handle.abort_handle(), secret, begins }
     }
 
     /// Posts a message after a while.

@@ -23,7 +23,7 @@ use crate::{
     marks::{Marks, Suspects},
     message::Message,
     pool::Pool,
-    recovery, threads,
+    reconcile, recovery, threads,
 };
 
 /// How long a graceful shutdown waits for commits that are under way.
@@ -169,6 +169,7 @@ fn sweep(context: &Arc<Context>) {
     }
     let mut reap_at = Instant::now();
     let mut sweep_at = Instant::now() + context.config.sweep_every;
+    let mut reconciled_at = context.clock.now();
     while !stop() {
         let asked = std::mem::replace(&mut *context.recovering.lock(), ShardSet::NONE);
         if !asked.is_empty() {
@@ -188,6 +189,11 @@ fn sweep(context: &Arc<Context>) {
                 Err(error) => tracing::warn!(%error, "failed to look for work"),
             }
             sweep_at = Instant::now() + context.config.sweep_every;
+        }
+        let now = context.clock.now();
+        if now.since(reconciled_at) >= reconcile::EVERY_NANOS && context.recovering.lock().is_empty() {
+            reconcile::run(context, &stop);
+            reconciled_at = now;
         }
         if Instant::now() >= reap_at {
             workers::reap(context);

@@ -88,6 +88,8 @@ pub struct Standing {
     /// `host:port`, or the beginning of a component's digest.
     pub target: String,
     pub breaker: BreakerView,
+    /// Attempts at once, if the deployment says how many.
+    pub concurrency: Option<usize>,
 }
 
 /// No host for deployed activities: engines that have native ones only.
@@ -109,7 +111,7 @@ impl ActivityHost for NativeOnly {
     fn deployed(&self, _namespace: &Namespace, _name: &str) {}
 
     fn standing(&self, _namespace: &Namespace, _row: &ActivityRow) -> Standing {
-        Standing { target: String::new(), breaker: BreakerView::default() }
+        Standing { target: String::new(), breaker: BreakerView::default(), concurrency: None }
     }
 
     /// A set without keys.

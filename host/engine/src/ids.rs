@@ -21,6 +21,11 @@ pub(crate) fn seed() -> [u8; 32] {
     seed
 }
 
+/// A secret that nobody can guess.
+pub(crate) fn secret() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| u64::from_le_bytes(seed()[..8].try_into().unwrap_or_default()))
+}
+
 /// A random id for messages and workflow ids that callers left out.
 pub(crate) fn random() -> String {
     uuid::Uuid::now_v7().to_string()

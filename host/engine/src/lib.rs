@@ -27,6 +27,7 @@ mod message;
 mod owner;
 mod ownership;
 mod pool;
+mod reconcile;
 mod recovery;
 mod remote;
 mod requests;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     owner::{Beaten, Reported},
+    reconcile::Reconciled,
     remote::{Beat, ClaimRequest},
 };
 
@@ -114,6 +115,8 @@ impl Message {
             | Self::Capture(_)
             | Self::Timer { .. }
             | Self::Attempt { .. }
+            | Self::Accepted { .. }
+            | Self::Reconcile { .. }
             | Self::WorkerLost { .. }
             | Self::Alarm { .. }
             | Self::Appended(..)
@@ -144,6 +147,12 @@ pub(crate) enum Message {
         attempt: u32,
         result: Result<Json, AttemptError>,
     },
+    /// An attempt's call ended, and its answer comes later from elsewhere. `by` took it on.
+    Accepted {
+        command_no: u64,
+        attempt: u32,
+        by: Arc<str>,
+    },
     /// A worker wants an attempt.
     Claim(ClaimRequest),
     /// A worker answers for an attempt.
@@ -158,6 +167,11 @@ pub(crate) enum Message {
     /// Something about a task is due.
     Alarm {
         command_no: u64,
+    },
+    /// The queue and the store may disagree about a task: puts that right, and tells what it did.
+    Reconcile {
+        command_no: u64,
+        answer: crossbeam_channel::Sender<Reconciled>,
     },
     Control(Control),
     /// The committer's answer to the item in flight, with the item.

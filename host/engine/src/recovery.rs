@@ -17,6 +17,13 @@ const MANY_CELLS: usize = 20_000;
 /// A timer that is overdue by this much was lost on its way.
 const OVERDUE: u64 = 5_000_000_000;
 
+/// Waits until the pool has caught up.
+pub(crate) fn wait_for_room(context: &Context, stop: &dyn Fn() -> bool) {
+    while context.registry.len() > MANY_CELLS && !stop() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Has the sweep look through shards that came to this host.
 pub(crate) fn ask(context: &Context, shards: &ShardSet) {
     let mut asked = context.recovering.lock();
@@ -38,9 +45,7 @@ pub(crate) fn walk(
             woken += 1;
             context.registry.post(run, Message::Wake);
         }
-        while context.registry.len() > MANY_CELLS && !stop() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_for_room(context, stop);
     };
     let mut after = RunKey(0);
     loop {

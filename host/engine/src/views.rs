@@ -310,6 +310,28 @@ pub struct HostStatus {
     pub audited: u64,
     pub audit_findings: u64,
     pub images: ImageStatus,
+    pub workers: WorkerStatus,
+    pub reconciler: ReconcilerStatus,
+}
+
+/// What became of workers, since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct WorkerStatus {
+    /// Those that were not heard of for three beats.
+    pub lost: u64,
+    /// Attempts that went back because their workers were lost, stopped, or had never got them.
+    pub attempts_given_back: u64,
+}
+
+/// The reconciler, which holds the task queues in memory against the store every five minutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReconcilerStatus {
+    /// How often it has looked.
+    pub runs: u64,
+    /// Tasks that no queue held and that wait for a worker: put back.
+    pub put_back: u64,
+    /// Tasks that a queue held and that are not waiting: removed.
+    pub removed: u64,
 }
 
 /// Memory images of this host.
@@ -338,6 +360,9 @@ pub struct ActivityView {
     /// What its attempts run on: `host:port`, or the beginning of a component's digest.
     pub target: String,
     pub breaker: BreakerView,
+    /// Attempts at once, if its deployment says how many; the host's limits hold beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Digest>)]
     pub digest: Option<Digest>,
@@ -369,10 +394,29 @@ pub struct BreakerView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::Timestamp>)]
     pub next_probe: Option<Timestamp>,
+    /// When it opens and closes: as the deployment says, else as the host has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<BreakerPolicyView>,
+}
+
+/// When a circuit breaker opens and closes.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct BreakerPolicyView {
+    /// How far back calls count.
+    pub window_ms: u64,
+    /// Fewer calls than this in the window prove nothing.
+    pub min_calls: u32,
+    /// The share of failed calls at which it opens.
+    pub failure_percent: u32,
+    /// How long it stays open: at first, and, as it doubles with each probe that fails, at most.
+    pub open_ms: u64,
+    pub max_open_ms: u64,
+    /// Calls that are let through half-open, all of which must pass.
+    pub probes: u32,
 }
 
 impl Default for BreakerView {
     fn default() -> Self {
-        Self { state: "closed", failures: 0, calls: 0, since: None, next_probe: None }
+        Self { state: "closed", failures: 0, calls: 0, since: None, next_probe: None, policy: None }
     }
 }

@@ -12,7 +12,10 @@ use relive_core::{
     cursor::Cursor,
     guest::{Guest, GuestFault, NotLaid},
     image::GuestStamp,
-    ports::{ActivityRunner, ActivityTask, AttemptResult, Catalog, Clock, ClusterStore, HistoryStore, ImageStore},
+    ports::{
+        ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult, Catalog, Clock, ClusterStore,
+        HistoryStore, ImageStore,
+    },
 };
 use relive_engine::{
     Admitted, ClusterParts, DeployRequest, Described, Engine, EngineConfig, EngineParts, GuestFactory, NativeOnly,
@@ -59,16 +62,22 @@ impl GuestFactory for ModelGuests {
 }
 
 /// Activities by name: `echo` gives its input, `fail` fails for good, `flaky` fails until attempt 3, `hang` never
-/// ends. Counts the attempts of each idempotency key.
+/// ends, `accept` is answered from elsewhere. Counts the attempts of each idempotency key, and keeps their tokens.
 #[derive(Default)]
 pub struct Sink {
     attempts: Mutex<HashMap<String, u32>>,
+    tokens: Mutex<Vec<String>>,
 }
 
 impl Sink {
     /// Attempts made under each idempotency key.
     pub fn attempts(&self) -> HashMap<String, u32> {
         self.attempts.lock().expect("no panic under the lock").clone()
+    }
+
+    /// The tokens that attempts came with, in order.
+    pub fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().expect("no panic under the lock").clone()
     }
 }
 
@@ -80,12 +89,15 @@ impl ActivityRunner for Sink {
 
     fn run(&self, task: ActivityTask) -> BoxFuture<'static, AttemptResult> {
         *self.attempts.lock().expect("no panic under the lock").entry(task.idempotency_key()).or_default() += 1;
+        let token = task.token.as_ref().map(AnswerToken::as_str).expect("an engine gives one").to_owned();
+        self.tokens.lock().expect("no panic under the lock").push(token);
         Box::pin(async move {
             match &*task.name {
                 "fail" => Err(Failure::new(FailureKind::Application, "broken", "as told").permanent()),
                 "flaky" if task.attempt < 3 => Err(Failure::new(FailureKind::Application, "flaky", "not yet")),
                 "hang" => std::future::pending().await,
-                _ => Ok(task.input),
+                "accept" => Ok(AttemptEnd::Accepted { by: "somebody".into() }),
+                _ => Ok(AttemptEnd::Completed(task.input)),
             }
         })
     }

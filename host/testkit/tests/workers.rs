@@ -316,6 +316,8 @@ async fn a_poison_task_exhausts_its_attempts_and_is_visible() {
         site.host.until("the worker is lost", lost).await;
     }
     site.ended("w").await;
+    let told = site.host.engine.status().workers;
+    assert!(told.lost >= 3 && told.attempts_given_back == 3, "{told:?}");
     let failed = site.history("w").await.into_iter().find_map(|e| match e.body.attributes {
         Attributes::TaskFailed(f) => Some((f.attempt, f.failure.code)),
         _ => None,

@@ -12,7 +12,7 @@ use relive_core::{
     Timestamp,
     failure::{Failure, FailureKind},
     json::Json,
-    ports::{ActivityTask, AttemptResult},
+    ports::{ActivityTask, AttemptEnd, AttemptResult},
 };
 use serde::Serialize;
 use tower::{Layer, Service};
@@ -26,6 +26,7 @@ pub struct Breaker(Arc<Inner>);
 
 struct Inner {
     target: String,
+    policy: BreakerPolicy,
     machine: Mutex<Machine>,
     began: Instant,
 }
@@ -34,13 +35,19 @@ impl Breaker {
     #[must_use]
     pub fn new(target: String, policy: BreakerPolicy) -> Self {
         let machine = Mutex::new(Machine::new(policy, Duration::ZERO));
-        Self(Arc::new(Inner { target, machine, began: Instant::now() }))
+        Self(Arc::new(Inner { target, policy, machine, began: Instant::now() }))
     }
 
     /// Whom it watches: `host:port`, or the digest of a component.
     #[must_use]
     pub fn target(&self) -> &str {
         &self.0.target
+    }
+
+    /// When it opens and closes.
+    #[must_use]
+    pub fn policy(&self) -> BreakerPolicy {
+        self.0.policy
     }
 
     /// Its state. Times count from [`Breaker::epoch`].
@@ -133,10 +140,10 @@ impl<S: Clone> Clone for Guarded<S> {
 
 impl<S> Service<ActivityTask> for Guarded<S>
 where
-    S: Service<ActivityTask, Response = Json, Error = Failure>,
+    S: Service<ActivityTask, Response = AttemptEnd, Error = Failure>,
     S::Future: Send + 'static,
 {
-    type Response = Json;
+    type Response = AttemptEnd;
     type Error = Failure;
     type Future = BoxFuture<'static, AttemptResult>;
 

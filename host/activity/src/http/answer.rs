@@ -4,7 +4,6 @@ use http::StatusCode;
 use relive_core::{
     failure::{Failure, FailureKind},
     json::Json,
-    ports::AttemptResult,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,6 +21,8 @@ const MAX_QUOTE: usize = 256;
 pub(super) enum Verdict {
     /// Its body is the result.
     Result,
+    /// The answer comes later, by token; the body does not matter.
+    Accepted,
     /// Its body may say why it failed.
     Failure,
     /// Its body does not matter.
@@ -31,10 +32,7 @@ pub(super) enum Verdict {
 pub(super) fn verdict(status: StatusCode, url: &str) -> Verdict {
     let refused = |code, what: &str| Verdict::Refused(permanent(code, format!("POST {url} answered {status}: {what}")));
     match status {
-        StatusCode::ACCEPTED => refused(
-            code::ACCEPTED_UNSUPPORTED,
-            "completion by token is not there yet; answer 200 with the result, or an error",
-        ),
+        StatusCode::ACCEPTED => Verdict::Accepted,
         status if status.is_success() => Verdict::Result,
         status if status.is_redirection() => {
             refused(code::REDIRECT_REFUSED, "redirects are not followed; deploy the activity with the final URL")
@@ -45,7 +43,7 @@ pub(super) fn verdict(status: StatusCode, url: &str) -> Verdict {
 }
 
 /// The result in the body of a success; an empty body is `null`.
-pub(super) fn result(body: &[u8], url: &str) -> AttemptResult {
+pub(super) fn result(body: &[u8], url: &str) -> Result<Json, Failure> {
     if body.is_empty() {
         return Ok(Json::null());
     }
@@ -114,11 +112,11 @@ mod tests {
         for (code, expected) in [(200, Verdict::Result), (201, Verdict::Result), (204, Verdict::Result)] {
             assert_eq!(verdict(status(code), URL), expected);
         }
+        assert_eq!(verdict(status(202), URL), Verdict::Accepted);
         for code in [400, 404, 408, 425, 429, 499, 500, 503, 599] {
             assert_eq!(verdict(status(code), URL), Verdict::Failure);
         }
         for (code, expected) in [
-            (202, code::ACCEPTED_UNSUPPORTED),
             (301, code::REDIRECT_REFUSED),
             (302, code::REDIRECT_REFUSED),
             (304, code::REDIRECT_REFUSED),

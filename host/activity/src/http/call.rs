@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, InvalidHeaderValue, USER_AGENT};
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Error;
 use relive_core::{
     failure::{Failure, FailureKind},
-    ports::{ActivityTask, AttemptResult},
+    ports::{ActivityTask, AnswerToken, AttemptEnd, AttemptResult},
 };
 use serde::Serialize;
 
@@ -21,7 +21,7 @@ use super::answer::{self, MAX_FAILURE_BYTES, Verdict};
 use super::client::{HttpHost, READ_TIME, ReadError, read};
 use super::config::Endpoint;
 use super::connect::ConnectError;
-use super::signature::{header_value, sign};
+use super::signature::{Message, TASK_TOKEN, header_value, sign};
 use crate::failures::{code, infrastructure, permanent};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -31,6 +31,9 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("relive/", env!("CARGO_PKG_VERSION")));
+
+/// What a 202 has to say beside its status is not waited for longer than this.
+const ACCEPTED_BODY_TIME: Duration = Duration::from_secs(1);
 
 /// What is sent, but for the input, which follows as its bytes are.
 #[derive(Serialize)]
@@ -47,13 +50,24 @@ struct Head<'a> {
 
 pub(crate) async fn attempt(host: HttpHost, endpoint: Arc<Endpoint>, task: ActivityTask) -> AttemptResult {
     let request = request(&host, &endpoint, &task)?;
+    let later = task.token.is_some();
     drop(task);
     let url = endpoint.text.as_str();
     let response = host.send(request, endpoint.allow_private).await.map_err(|error| not_sent(&error, url))?;
     let status = response.status();
     match answer::verdict(status, url) {
         Verdict::Refused(failure) => Err(failure),
-        Verdict::Result => answer::result(&result_body(response, &endpoint).await?, url),
+        Verdict::Result => answer::result(&result_body(response, &endpoint).await?, url).map(AttemptEnd::Completed),
+        Verdict::Accepted if later => {
+            // Read, so that the connection can be kept; nothing in it matters.
+            let rest = read(response.into_body(), MAX_FAILURE_BYTES);
+            drop(tokio::time::timeout(ACCEPTED_BODY_TIME, rest).await);
+            Ok(AttemptEnd::Accepted { by: endpoint.target().into() })
+        }
+        Verdict::Accepted => {
+            let what = "nobody here takes its answer later; answer 200 with the result, or an error";
+            Err(permanent(code::ACCEPTED_UNSUPPORTED, format!("POST {url} answered {status}: {what}")))
+        }
         Verdict::Failure => {
             // An error whose body cannot be had is an error all the same.
             let body = read(response.into_body(), MAX_FAILURE_BYTES).await.unwrap_or_default();
@@ -84,7 +98,9 @@ fn request(host: &HttpHost, endpoint: &Endpoint, task: &ActivityTask) -> Result<
     let body = body(task, &key).map_err(|e| unsent(e.to_string()))?;
     let key = header_value(&key);
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let signed = sign(host.key(), &endpoint.text, &key, &body, created);
+    let token = task.token.as_ref().map(AnswerToken::as_str);
+    let message = Message { target_uri: &endpoint.text, idempotency_key: &key, token, created };
+    let signed = sign(host.key(), message, &body);
     let value = |text: String| HeaderValue::try_from(text).map_err(|e: InvalidHeaderValue| unsent(e.to_string()));
     let mut request =
         Request::post(endpoint.uri.clone()).body(Full::new(Bytes::from(body))).map_err(|e| unsent(e.to_string()))?;
@@ -97,6 +113,11 @@ fn request(host: &HttpHost, endpoint: &Endpoint, task: &ActivityTask) -> Result<
     headers.insert(CONTENT_DIGEST, value(signed.content_digest)?);
     headers.insert(SIGNATURE_INPUT, value(signed.signature_input)?);
     headers.insert(SIGNATURE, value(signed.signature)?);
+    if let Some(token) = token {
+        let mut secret = value(token.to_owned())?;
+        secret.set_sensitive(true);
+        headers.insert(TASK_TOKEN, secret);
+    }
     if let Some(correlation) = &task.correlation_id {
         headers.insert(CORRELATION_ID, value(header_value(correlation))?);
     }
@@ -173,6 +194,7 @@ mod tests {
             task_queue: None,
             correlation_id: None,
             timeout: None,
+            token: None,
         };
         let text = String::from_utf8(body(&task, &task.idempotency_key()).expect("JSON")).expect("text");
         assert_eq!(

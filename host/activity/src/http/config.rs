@@ -13,6 +13,7 @@ use url::{Host, Url};
 use super::address::is_public;
 use crate::failures::MAX_RESULT_BYTES;
 use crate::grants::{HostPattern, MAX_HOSTS, Scheme};
+use crate::protection::{BreakerSettings, Protection, ProtectionError};
 
 /// Headers of one activity: they are sent with each attempt.
 pub const MAX_HEADERS: usize = 32;
@@ -22,7 +23,7 @@ pub const MAX_HEADER_BYTES: usize = 4 << 10;
 pub const MAX_URL_BYTES: usize = 2_048;
 
 /// Headers that the host sets, or that mean something to connections.
-const RESERVED: [&str; 20] = [
+const RESERVED: [&str; 21] = [
     "accept",
     "accept-encoding",
     "connection",
@@ -35,6 +36,7 @@ const RESERVED: [&str; 20] = [
     "idempotency-key",
     "keep-alive",
     "proxy-connection",
+    "relive-task-token",
     "signature",
     "signature-input",
     "te",
@@ -64,6 +66,12 @@ pub struct HttpConfig {
     /// Bytes of the answer that are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_response_bytes: Option<usize>,
+    /// When its circuit breaker opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<BreakerSettings>,
+    /// Attempts at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
 }
 
 /// Why a configuration is refused. Fits "failed to {..}".
@@ -83,6 +91,8 @@ pub enum HttpConfigError {
     ResponseBytes { found: usize },
     #[error("take {what}: {found}, at most {limit} are allowed")]
     TooMany { what: &'static str, found: usize, limit: usize },
+    #[error(transparent)]
+    Protection(#[from] ProtectionError),
 }
 
 /// A checked configuration, ready to be called.
@@ -108,8 +118,21 @@ impl HttpConfig {
     /// A configuration that says nothing but where.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        let (headers, allow_hosts) = (BTreeMap::new(), Vec::new());
-        Self { url: url.to_owned(), headers, allow_hosts, allow_private: false, max_response_bytes: None }
+        Self {
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            allow_hosts: Vec::new(),
+            allow_private: false,
+            max_response_bytes: None,
+            breaker: None,
+            concurrency: None,
+        }
+    }
+
+    /// What it says of its breaker and its concurrency.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        Protection { breaker: self.breaker, concurrency: self.concurrency }
     }
 
     /// As the catalog keeps it.
@@ -126,6 +149,7 @@ impl HttpConfig {
 
     /// Whether it can be called as it stands. Names are not looked up: an answer may change at any time.
     pub fn check(&self) -> Result<(), HttpConfigError> {
+        self.protection().check()?;
         self.endpoint().map(|_| ())
     }
 
@@ -267,6 +291,9 @@ mod tests {
             (r#"{"url":"https://a.com/","headers":{"a":"c\r\nd: e"}}"#, "printable"),
             (r#"{"url":"https://a.com/","headers":{"a":"1","A":"2"}}"#, "twice"),
             (r#"{"url":"https://a.com/","follow":true}"#, "unknown field"),
+            (r#"{"url":"https://a.com/","breaker":{"probes":0}}"#, "breaker.probes"),
+            (r#"{"url":"https://a.com/","breaker":{"failures":3}}"#, "unknown field"),
+            (r#"{"url":"https://a.com/","concurrency":0}"#, "concurrency"),
         ] {
             let error = endpoint(json).expect_err(json).to_string();
             assert!(error.contains(reason), "{json}: {error}");

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::{ActivityEntry, ActivitySource, MAX_ENTRIES, Manifest, ManifestError, Position, WorkflowEntry};
 use crate::grants::{Grants, HostPattern};
 use crate::http::{HttpConfig, HttpConfigError};
+use crate::protection::{BreakerSettings, Protection, check_concurrency};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +52,9 @@ struct Activity {
     allow_hosts: Option<Spanned<Vec<HostPattern>>>,
     allow_private: Option<Spanned<bool>>,
     max_response_bytes: Option<Spanned<usize>>,
+    // Of both.
+    breaker: Option<Spanned<BreakerSettings>>,
+    concurrency: Option<Spanned<usize>>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -170,7 +174,21 @@ impl Checker<'_> {
         }
     }
 
+    /// What is told of breaker and concurrency, each checked in its place.
+    fn protection(&self, entry: &Activity) -> Result<Protection, ManifestError> {
+        if let Some(breaker) = &entry.breaker {
+            breaker.as_ref().check().map_err(|error| self.error(&breaker.span(), format!("failed to {error}")))?;
+        }
+        if let Some(limit) = &entry.concurrency {
+            let checked = check_concurrency(Some(*limit.as_ref()));
+            checked.map_err(|error| self.error(&limit.span(), format!("failed to {error}")))?;
+        }
+        let breaker = entry.breaker.as_ref().map(|breaker| *breaker.as_ref());
+        Ok(Protection { breaker, concurrency: entry.concurrency.as_ref().map(|limit| *limit.as_ref()) })
+    }
+
     fn http(&self, entry: Activity) -> Result<HttpConfig, ManifestError> {
+        let Protection { breaker, concurrency } = self.protection(&entry)?;
         self.foreign("http", &[("component", span(&entry.component)), ("grants", span(&entry.grants))])?;
         let Some(url) = entry.url else {
             return Err(self.error(&entry.name.span(), "an activity of kind http needs a `url`".into()));
@@ -183,6 +201,8 @@ impl Checker<'_> {
             allow_hosts: entry.allow_hosts.map(Spanned::into_inner).unwrap_or_default(),
             allow_private: entry.allow_private.is_some_and(Spanned::into_inner),
             max_response_bytes: entry.max_response_bytes.map(Spanned::into_inner),
+            breaker,
+            concurrency,
         };
         config.check().map_err(|error| {
             let place = match (&error, spans) {
@@ -209,9 +229,15 @@ impl Checker<'_> {
             return Err(self.error(&entry.name.span(), message));
         };
         let (component, position) = self.component(component)?;
+        let protection = self.protection(&entry)?;
         let span = entry.grants.as_ref().map_or(entry.name.span(), Spanned::span);
         let mut grants = entry.grants.map(Spanned::into_inner).unwrap_or_default();
+        if grants.protection() != Protection::default() {
+            let message = "`breaker` and `concurrency` stand beside the grants, not among them".into();
+            return Err(self.error(&span, message));
+        }
         grants.check().map_err(|error| self.error(&span, error.to_string()))?;
+        (grants.breaker, grants.concurrency) = (protection.breaker, protection.concurrency);
         for grant in &mut grants.directories {
             if grant.host.as_os_str().is_empty() {
                 return Err(self.error(&span, format!("the host's path of `{}` is empty", grant.guest)));

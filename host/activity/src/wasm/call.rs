@@ -5,7 +5,7 @@ use std::sync::Arc;
 use relive_core::{
     failure::{Failure, FailureKind},
     json::Json,
-    ports::{ActivityTask, AttemptResult},
+    ports::{ActivityTask, AttemptEnd, AttemptResult},
 };
 
 use super::access::OpenGrants;
@@ -51,7 +51,10 @@ fn result(text: &str) -> AttemptResult {
     if text.len() > MAX_RESULT_BYTES {
         return Err(too_large(text.len()));
     }
-    Json::parse(text).map_err(|e| permanent(code::INVALID_RESULT, format!("the result is not JSON: {e}")))
+    let result = Json::parse(text);
+    result
+        .map(AttemptEnd::Completed)
+        .map_err(|e| permanent(code::INVALID_RESULT, format!("the result is not JSON: {e}")))
 }
 
 fn failure(reported: handler::Failure) -> Failure {

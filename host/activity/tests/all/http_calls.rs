@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use relive_activity::{
-    ActivityRegistry, BreakerPolicy, BreakerState, DispatchLimits, HttpConfig, HttpHost, SigningKey, WasmLimits, code,
+    ActivityRegistry, BreakerPolicy, BreakerSettings, BreakerState, DispatchLimits, HttpConfig, HttpHost, SigningKey,
+    WasmLimits, code,
 };
-use relive_core::ports::{ActivityRunner, AttemptResult};
-use relive_core::{Failure, FailureKind, Namespace};
+use relive_core::ports::{ActivityRunner, AnswerToken, AttemptEnd};
+use relive_core::{Failure, FailureKind, Json, Namespace};
 use serde_json::{Value, json};
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{Deployment, eventually, task};
+use crate::support::{Deployment, completed, eventually, task};
 
 /// Quick enough to see it open and close.
 const BREAKER: BreakerPolicy = BreakerPolicy {
@@ -43,8 +44,8 @@ impl Site {
         Self::with(&granted(&format!("{}/hook?a=b", receiver.origin())))
     }
 
-    async fn run(&self) -> AttemptResult {
-        self.registry.run(task("hook", "{\"n\": 1.0}")).await
+    async fn run(&self) -> Result<Json, Failure> {
+        self.registry.run(task("hook", "{\"n\": 1.0}")).await.map(completed)
     }
 
     async fn fails(&self) -> Failure {
@@ -172,6 +173,23 @@ async fn answers_mean_what_their_status_says() {
 }
 
 #[tokio::test]
+async fn an_attempt_may_be_accepted_by_whoever_has_its_token() {
+    let receiver = Receiver::start(|_| Answer::json(202, "as you like"));
+    let site = Site::at(&receiver);
+    let mut later = task("hook", "1");
+    later.token = Some(AnswerToken::new("1-2-3-4".into()));
+    let end = site.registry.run(later).await.expect("no failure");
+    assert_eq!(end, AttemptEnd::Accepted { by: receiver.address.to_string().into() });
+    let [request] = &receiver.received()[..] else { panic!("one request") };
+    assert_eq!(request.header("relive-task-token"), "1-2-3-4");
+    request.verify(&receiver.origin(), &site.keys).unwrap_or_else(|e| panic!("{e}"));
+    let mut forged = request.clone();
+    forged.headers.insert("relive-task-token".into(), "1-2-3-5".into());
+    assert!(forged.verify(&receiver.origin(), &site.keys).is_err());
+    assert_eq!(site.state(), BreakerState::Closed);
+}
+
+#[tokio::test]
 async fn nobody_there_is_worth_another_attempt() {
     // Bound and not listening: nobody else gets it, and connections are refused.
     let free = Receiver::start(|_| ok()).address;
@@ -285,6 +303,27 @@ async fn what_waits_for_its_turn_is_not_held_against_the_target() {
     let view = registry.breaker(&Namespace::default(), "hook").expect("deployed").view();
     assert_eq!((view.calls, receiver.received().len()), (0, 1));
     first.abort();
+}
+
+#[tokio::test]
+async fn a_deployment_says_how_many_attempts_run_at_once_and_when_its_breaker_opens() {
+    let receiver = Receiver::start(|_| Answer::Silence);
+    let mut config = granted(&receiver.origin());
+    config.concurrency = Some(2);
+    config.breaker = Some(BreakerSettings { min_calls: Some(1), ..BreakerSettings::default() });
+    let site = Site::with(&config);
+    site.registry.put_http(&Namespace::default(), "other", &granted(&receiver.origin())).expect("deployed");
+    let attempt = |name: &str| tokio::spawn(site.registry.run(task(name, "1")));
+    let held: Vec<_> = (0..3).map(|_| attempt("hook")).collect();
+    eventually("two are on their way", || receiver.received().len() == 2).await;
+    // Its neighbours have their own.
+    let neighbour = attempt("other");
+    eventually("the neighbour's is, too", || receiver.received().len() == 3).await;
+    receiver.answer(|_| Answer::json(503, ""));
+    held.iter().take(2).for_each(tokio::task::JoinHandle::abort);
+    eventually("the third had its turn", || receiver.received().len() == 4).await;
+    eventually("one call proves it", || site.state() == BreakerState::Open).await;
+    neighbour.abort();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use relive_activity::manifest::{ActivityEntry, Position};
-use relive_activity::{Access, ActivitySource, Grants, Manifest};
+use relive_activity::{Access, ActivitySource, BreakerPolicy, Grants, Manifest};
 
 const GOOD: &str = r#"
 [package]
@@ -65,6 +65,24 @@ fn an_http_activity_is_read() {
 }
 
 #[test]
+fn both_kinds_say_how_they_are_spared() {
+    let spared = "breaker = { min_calls = 5, failure_percent = 80, open_ms = 10 }\nconcurrency = 3\n";
+    let text = format!(
+        "[package]\nname = \"a\"\n[[activity]]\nname = \"a\"\ncomponent = \"a.wasm\"\n{spared}[[activity]]\nname = \"h\"\nkind = \"http\"\nurl = \"https://a.com\"\n{spared}"
+    );
+    let manifest = parse(&text).unwrap_or_else(|e| panic!("{e}"));
+    let grants = wasm(&manifest.activities[0]).1;
+    let ActivitySource::Http(config) = &manifest.activities[1].source else { panic!("not http") };
+    assert_eq!(grants.protection(), config.protection());
+    let policy = grants.protection().policy(BreakerPolicy::default());
+    assert_eq!((policy.min_calls, policy.fault_percent, policy.probes), (5, 80, BreakerPolicy::default().probes));
+    // As the catalog keeps it.
+    let kept = grants.to_json().expect("JSON");
+    assert_eq!(kept.as_str(), r#"{"breaker":{"min_calls":5,"failure_percent":80,"open_ms":10},"concurrency":3}"#);
+    assert_eq!(Grants::from_json(&kept).expect("grants").protection().concurrency, Some(3));
+}
+
+#[test]
 fn grants_may_stand_in_a_table_of_their_own() {
     let text = "[package]\nname = \"a\"\n[[activity]]\nname = \"a\"\ncomponent = \"a.wasm\"\n[activity.grants]\nhttp = [\"h:1\"]\n[[activity.grants.directories]]\nhost = \"d\"\nguest = \"/d\"\n";
     let manifest = parse(text).unwrap_or_else(|e| panic!("{e}"));
@@ -104,6 +122,17 @@ fn an_error_names_its_place() {
         (format!("{head}{hook}url = \"https://a.com\"\nheaders = {{ Host = \"b\" }}\n"), (7, 11), "the host sets it"),
         (format!("{head}{hook}url = \"https://a.com\"\nallow_hosts = [\"b\"]\n"), (7, 15), "name the port"),
         (format!("{head}{hook}url = \"https://a.com\"\nmax_response_bytes = 0\n"), (7, 22), "1 to"),
+        (format!("{head}{activity}concurrency = 0\n"), (6, 15), "set concurrency to 0"),
+        (format!("{head}{activity}concurrency = -1\n"), (6, 15), ""),
+        (format!("{head}{activity}breaker = {{ probes = 0 }}\n"), (6, 11), "set breaker.probes to 0"),
+        (format!("{head}{activity}breaker = {{ open_for = 3 }}\n"), (6, 13), "unknown field `open_for`"),
+        (format!("{head}{activity}grants = {{ concurrency = 3 }}\n"), (6, 10), "stand beside the grants"),
+        (format!("{head}{hook}url = \"https://a.com\"\nconcurrency = 10001\n"), (7, 15), "1 to 10000"),
+        (
+            format!("{head}{hook}url = \"https://a.com\"\n[activity.breaker]\nopen_ms = 9\nmax_open_ms = 8\n"),
+            (7, 1),
+            "no less than open_ms",
+        ),
         ("[package]\nname = \"\"\n".to_owned(), (2, 8), "package name is empty"),
         (format!("{head}build = \"  \"\n{workflow}"), (3, 9), "the build command is empty"),
     ] {

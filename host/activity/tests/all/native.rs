@@ -9,7 +9,7 @@ use relive_core::ports::ActivityRunner;
 use relive_core::{Failure, FailureKind, Json};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{eventually, json, namespace, task};
+use crate::support::{completed, eventually, json, namespace, task};
 
 fn builder() -> Builder {
     ActivityRegistry::builder(DispatchLimits::default())
@@ -31,14 +31,15 @@ async fn a_raw_activity_gets_the_text_as_it_is() {
     let registry =
         builder().native_raw("echo", |_: NativeTask, input: Json| async move { Ok::<_, Failure>(input) }).build();
     let result = registry.run(task("echo", r#"{"b": 1,  "a":1.0}"#)).await;
-    assert_eq!(result.expect("a result").as_str(), r#"{"b": 1,  "a":1.0}"#);
+    assert_eq!(result.map(completed).expect("a result").as_str(), r#"{"b": 1,  "a":1.0}"#);
 }
 
 #[tokio::test]
 async fn a_typed_activity_is_decoded_and_encoded() {
     let registry =
         builder().native("add", |_, pair: Pair| async move { Ok::<_, Failure>(Sum { sum: pair.a + pair.b }) }).build();
-    assert_eq!(registry.run(task("add", r#"{"a":1,"b":2}"#)).await.expect("a sum").as_str(), r#"{"sum":3}"#);
+    let sum = registry.run(task("add", r#"{"a":1,"b":2}"#)).await.map(completed);
+    assert_eq!(sum.expect("a sum").as_str(), r#"{"sum":3}"#);
     let failure = registry.run(task("add", r#"{"a":1}"#)).await.expect_err("refused");
     assert_eq!((failure.kind, failure.code.as_str()), (FailureKind::Application, code::INVALID_INPUT));
     assert!(!failure.retryable && failure.message.contains("missing field `b`"), "{failure}");
@@ -51,7 +52,7 @@ async fn an_activity_knows_its_attempt() {
             Ok::<_, Failure>((task.idempotency_key(), task.attempt, task.correlation_id.as_deref().map(str::to_owned)))
         })
         .build();
-    let result = registry.run(task("who", "null")).await.expect("a result");
+    let result = registry.run(task("who", "null")).await.map(completed).expect("a result");
     assert_eq!(result.as_str(), r#"["default:order-1:00000000-0000-0000-0000-000000000000:3",1,"c-1"]"#);
 }
 
@@ -91,8 +92,8 @@ async fn a_namespace_goes_before_everywhere() {
         .build();
     let mut in_a = task("who", "null");
     in_a.execution.namespace = namespace("a");
-    assert_eq!(registry.run(in_a).await.expect("a result").as_str(), "\"a\"");
-    assert_eq!(registry.run(task("who", "null")).await.expect("a result").as_str(), "\"all\"");
+    assert_eq!(registry.run(in_a).await.map(completed).expect("a result").as_str(), "\"a\"");
+    assert_eq!(registry.run(task("who", "null")).await.map(completed).expect("a result").as_str(), "\"all\"");
     assert_eq!(registry.run(task("private", "null")).await.expect_err("unknown").code, code::UNKNOWN_ACTIVITY);
     assert!(registry.has_native(&namespace("b"), "private") && !registry.has_native(&namespace("a"), "private"));
 }
@@ -102,7 +103,10 @@ async fn a_result_over_the_limit_is_refused() {
     let registry =
         builder().native("long", |_, length: usize| async move { Ok::<_, Failure>("x".repeat(length)) }).build();
     let longest = MAX_RESULT_BYTES - 2;
-    assert_eq!(registry.run(task("long", &longest.to_string())).await.expect("fits").len(), MAX_RESULT_BYTES);
+    assert_eq!(
+        registry.run(task("long", &longest.to_string())).await.map(completed).expect("fits").len(),
+        MAX_RESULT_BYTES
+    );
     let failure = registry.run(task("long", &(longest + 1).to_string())).await.expect_err("too long");
     assert!(failure.code == code::RESULT_TOO_LARGE && !failure.retryable, "{failure}");
     let payload = relive_core::limits::RunLimits::default().payload_bytes;

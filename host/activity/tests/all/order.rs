@@ -6,7 +6,7 @@ use relive_activity::{ActivityRegistry, ActivitySource, DispatchLimits, Manifest
 use relive_core::Namespace;
 use relive_core::ports::ActivityRunner;
 
-use crate::support::{admit, task};
+use crate::support::{admit, completed, task};
 
 /// Where the guests are: `RELIVE_GUESTS`, else in the target folder.
 fn guests() -> PathBuf {
@@ -50,7 +50,7 @@ async fn the_order_example_does_each_step_once() {
     for attempt in 1..3 {
         let mut again = task("reserve", r#"{"sku":"tea","quantity":2}"#);
         again.attempt = attempt;
-        let result = registry.run(again).await.unwrap_or_else(|e| panic!("{e}"));
+        let result = registry.run(again).await.map(completed).unwrap_or_else(|e| panic!("{e}"));
         assert!(result.as_str().starts_with("\"reservation-tea-"), "{result}");
     }
     let ledger = std::fs::read_to_string(folder.path().join("ledger/ledger.txt")).expect("the ledger");

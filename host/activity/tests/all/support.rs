@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relive_activity::{ActivityRegistry, DispatchLimits, Grants, LoadedActivity, WasmHost, WasmLimits};
-use relive_core::ports::{ActivityRunner, ActivityTask, AttemptResult};
+use relive_core::ports::{ActivityRunner, ActivityTask, AttemptEnd};
 use relive_core::{Digest, ExecutionKey, Failure, Json, Namespace, RunId, WorkflowId};
 use relive_sandbox::{AdmittedComponent, Sandbox, SandboxConfig};
 
@@ -33,6 +33,15 @@ pub fn task(name: &str, input: &str) -> ActivityTask {
         task_queue: None,
         correlation_id,
         timeout: None,
+        token: None,
+    }
+}
+
+/// The result of an attempt that ended with its call.
+pub fn completed(end: AttemptEnd) -> Json {
+    match end {
+        AttemptEnd::Completed(result) => result,
+        AttemptEnd::Accepted { by } => panic!("accepted by {by}"),
     }
 }
 
@@ -71,8 +80,8 @@ impl Deployment {
         Self { host, registry, loaded }
     }
 
-    pub async fn run(&self, name: &str, input: &str) -> AttemptResult {
-        self.registry.run(task(name, input)).await
+    pub async fn run(&self, name: &str, input: &str) -> Result<Json, Failure> {
+        self.registry.run(task(name, input)).await.map(completed)
     }
 
     pub async fn ok(&self, name: &str, input: &str) -> String {

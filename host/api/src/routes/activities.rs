@@ -1,5 +1,6 @@
 //! `GET /activities`: what the host runs itself, each with its circuit breaker. `POST /activities?name=&grants=`: deploys
-//! one activity of a component; `grants` is the manifest's `grants` as JSON, nothing if absent. With `kind=http` the body
+//! one activity of a component; `grants` is the manifest's `grants` as JSON, nothing if absent, with its `breaker` and
+//! `concurrency` among them. With `kind=http` the body
 //! is JSON: the URL that the host shall post to, and what goes with it.
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
@@ -68,7 +69,8 @@ pub struct DeployQuery {
     #[serde(default)]
     #[param(inline)]
     kind: Kind,
-    /// Capabilities of a component: the manifest's `grants` as JSON; nothing if absent.
+    /// Capabilities of a component: the manifest's `grants` as JSON; nothing if absent. Its `breaker` and `concurrency`
+    /// go among them.
     grants: Option<String>,
 }
 
@@ -93,7 +95,7 @@ pub enum Deployed {
         #[schema(value_type = schema::Json)]
         inspection: relive_core::Json,
     },
-    Http(ActivityView),
+    Http(Box<ActivityView>),
 }
 
 /// Deploys one activity: of a component, or behind a URL
@@ -137,7 +139,8 @@ pub async fn deploy(
                 return Err(Problem::invalid("invalid-query", message));
             }
             let config = whole_json(&read_small(body).await?, "configuration")?;
-            Deployed::Http(engine.deploy_http_activity(DeployHttpRequest { namespace, name, config }).await?)
+            let view = engine.deploy_http_activity(DeployHttpRequest { namespace, name, config }).await?;
+            Deployed::Http(Box::new(view))
         }
     };
     Ok((StatusCode::CREATED, Json(deployed)))

@@ -50,14 +50,17 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     output::line(&table.render())?;
     if args.workflow.is_none() && !both.activities.is_empty() {
-        let mut table = Table::new(&["ACTIVITY", "KIND", "TARGET", "BREAKER", "GRANTS", "DEPLOYED"]);
+        let mut table =
+            Table::new(&["ACTIVITY", "KIND", "TARGET", "AT ONCE", "BREAKER", "OPENS AT", "GRANTS", "DEPLOYED"]);
         for row in &both.activities {
             let row: Activity = decode(row.get())?;
             table.row([
                 row.name.clone(),
                 row.kind.clone(),
                 row.target.clone(),
+                row.concurrency.map_or_else(String::new, |n| n.to_string()),
                 row.breaker.as_ref().map_or_else(String::new, ToString::to_string),
+                row.breaker.and_then(|b| b.policy).map_or_else(String::new, |p| p.to_string()),
                 row.grants.as_ref().map_or_else(String::new, compact),
                 ago(row.deployed_at),
             ]);

@@ -1,5 +1,6 @@
 //! The port through which attempts of activities are run.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,32 @@ pub struct ActivityTask {
     pub correlation_id: Option<Arc<str>>,
     /// How long the attempt may take, from the call on: its future is dropped then. `None`: nobody watches.
     pub timeout: Option<Duration>,
+    /// By which the attempt may be answered from elsewhere. `None`: nobody takes such an answer, so the attempt has to
+    /// end with its call.
+    pub token: Option<AnswerToken>,
+}
+
+/// The right to answer for one attempt, whoever shows it. A secret.
+#[derive(Clone)]
+pub struct AnswerToken(Arc<str>);
+
+impl AnswerToken {
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text.into())
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Without its text, so that logs do not give it away.
+impl fmt::Debug for AnswerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerToken")
+    }
 }
 
 impl ActivityTask {
@@ -35,8 +62,18 @@ impl ActivityTask {
     }
 }
 
-/// What an attempt came to. A failure's `retryable` says whether the policy may ask for another.
-pub type AttemptResult = Result<Json, Failure>;
+/// How a call ended that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Completed(Json),
+    /// The attempt goes on elsewhere: its answer comes by the task's token. `by` is who took it on, for people.
+    Accepted {
+        by: Arc<str>,
+    },
+}
+
+/// What an attempt's call came to. A failure's `retryable` says whether the policy may ask for another attempt.
+pub type AttemptResult = Result<AttemptEnd, Failure>;
 
 /// Runs attempts. The engine decides about retries and deadlines; dropping the future asks the attempt to stop.
 pub trait ActivityRunner: Send + Sync {

@@ -9,7 +9,7 @@ mod images;
 mod queue;
 mod store;
 
-pub use activity::{ActivityRunner, ActivityTask, AttemptResult};
+pub use activity::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult};
 pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
 pub use clock::Clock;
 pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostRow, ShardRow};

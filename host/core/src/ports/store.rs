@@ -152,9 +152,10 @@ pub struct TaskRow {
     pub due_at: Timestamp,
     /// When it was scheduled; schedule-to-close counts from here.
     pub scheduled_at: Timestamp,
-    /// The task queue from which workers take it; `None`: the host runs it itself, and counts its attempts after a crash.
+    /// The task queue from which workers take it; `None`: the host runs it itself, and counts its attempts after a crash,
+    /// unless somebody else answers for them.
     pub queue: Option<Arc<str>>,
-    /// The worker that has the attempt.
+    /// Who has the attempt, if it is not the host itself.
     pub claim: Option<Claim>,
     /// What the latest heartbeat told, of this attempt or one before.
     pub details: Option<Json>,
@@ -187,7 +188,7 @@ impl TaskRow {
     }
 }
 
-/// A worker's lease on one attempt of a task.
+/// A lease on one attempt of a task: a worker's, or that of whoever has its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Drawn at random: whoever knows it may answer for the attempt.
@@ -426,9 +427,9 @@ pub trait HistoryStore: Send + Sync {
     /// A run's open tasks and timers.
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError>;
 
-    /// Called once by a host that takes shards over after an unclean end: attempts of their tasks without a queue that
-    /// were due by `now` count as made (workers' attempts live on with their claims), and `running` (runs of any shard
-    /// whose guests were on a thread) get a crash more. Durable.
+    /// Called once by a host that takes shards over after an unclean end: attempts of their tasks without a queue and
+    /// without a claim that were due by `now` count as made (those that workers and others have live on with their
+    /// claims), and `running` (runs of any shard whose guests were on a thread) get a crash more. Durable.
     fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError>;
 
     fn published(&self, run: RunKey, key: Option<&str>) -> Result<Vec<Published>, StoreError>;

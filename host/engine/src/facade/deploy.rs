@@ -149,6 +149,7 @@ impl Engine {
             kind,
             target: standing.target,
             breaker: standing.breaker,
+            concurrency: standing.concurrency,
             digest,
             grants,
             http,

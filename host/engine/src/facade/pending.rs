@@ -24,7 +24,7 @@ pub enum PendingState {
     Queued,
     /// The next attempt is not due yet.
     BackingOff,
-    /// A worker has it.
+    /// A worker has it, or whoever took it on to answer by its token.
     Running,
     /// An operator paused it.
     Paused,
@@ -151,13 +151,15 @@ impl Engine {
     }
 
     fn waits_on(&self, of: &ExecutionRow, row: &TaskRow) -> Option<String> {
+        if let Some(claim) = &row.claim {
+            return Some(match claim.worker.as_deref() {
+                Some(worker) => format!("worker {worker} has it"),
+                None => "whoever has its token answers for it".to_owned(),
+            });
+        }
         let queue = row.queue.as_ref()?;
         if row.paused {
             return Some("paused by an operator".to_owned());
-        }
-        if let Some(claim) = &row.claim {
-            let worker = claim.worker.as_deref().unwrap_or("whoever has its token");
-            return Some(format!("worker {worker} has it"));
         }
         let view = self.context.remote.queues.view(&(of.execution.namespace.clone(), queue.clone()));
         Some(match view.and_then(|v| v.last_poll) {

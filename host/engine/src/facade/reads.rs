@@ -14,7 +14,10 @@ use crate::{
     engine::Engine,
     owner::decoded_history,
     requests::Target,
-    views::{ExecutionDetail, ExecutionView, Executions, HistoryPage, HostStatus, LogsPage, QueryView, StepView},
+    views::{
+        ExecutionDetail, ExecutionView, Executions, HistoryPage, HostStatus, LogsPage, QueryView, ReconcilerStatus,
+        StepView, WorkerStatus,
+    },
 };
 
 /// Rows and events that one page holds at most.
@@ -145,6 +148,15 @@ impl Engine {
             audited: stats.audited.load(Ordering::Relaxed),
             audit_findings: stats.audit_findings.load(Ordering::Relaxed),
             images: context.images.status(),
+            workers: WorkerStatus {
+                lost: stats.workers_lost.load(Ordering::Relaxed),
+                attempts_given_back: stats.attempts_given_back.load(Ordering::Relaxed),
+            },
+            reconciler: ReconcilerStatus {
+                runs: stats.reconciled.load(Ordering::Relaxed),
+                put_back: stats.tasks_put_back.load(Ordering::Relaxed),
+                removed: stats.tasks_removed.load(Ordering::Relaxed),
+            },
         }
     }
 

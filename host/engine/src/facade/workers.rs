@@ -179,6 +179,7 @@ impl Engine {
 
 /// Tells the owners of attempts that their workers are gone.
 pub(crate) fn give_back(context: &Context, lost: &[Lost]) {
+    context.stats.attempts_given_back.fetch_add(lost.len() as u64, Ordering::Relaxed);
     for attempt in lost {
         let message = Message::WorkerLost { command_no: attempt.command_no, secret: attempt.secret };
         context.registry.post(attempt.run, message);
@@ -189,6 +190,7 @@ pub(crate) fn give_back(context: &Context, lost: &[Lost]) {
 pub(crate) fn reap(context: &Context) {
     let now = context.clock.now();
     for (worker, lost) in context.remote.workers.reap(now) {
+        context.stats.workers_lost.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(worker, attempts = lost.len(), "a worker was not heard of any more; its attempts go back");
         give_back(context, &lost);
     }

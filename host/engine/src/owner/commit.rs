@@ -294,6 +294,8 @@ impl Owner {
         self.unapplied.clear();
         self.claims.extend(flight.claims.into_iter().map(|(request, _)| request));
         self.acks.extend(flight.acks);
+        // What could not wait then still cannot.
+        self.urgent |= !self.riding_tasks.is_empty();
         for incoming in flight.taken.into_iter().rev() {
             match error {
                 Some(error) => incoming.refused(error).into_iter().for_each(|i| self.queue.push_front(i)),

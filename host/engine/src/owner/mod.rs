@@ -1,18 +1,22 @@
 //! The owner of one execution: everything that is decided about it is decided here, one message at a time.
 //!
 //! `mod.rs` takes messages, `load.rs` brings the row and the guest into memory, `turns.rs` makes an item of what
-//! waits, `draft.rs` is the item in the making, `commit.rs` takes the store's answer, `tasks.rs` follows attempts.
+//! waits, `draft.rs` is the item in the making, `commit.rs` takes the store's answer, `tasks.rs` follows attempts,
+//! `remote.rs` those that workers take and `deferred.rs` those that are answered from elsewhere; `reconcile.rs` puts
+//! right what queues have wrong.
 //!
 //! ```text
 //! message -> queue -> advance: [inbound event, turn, commands]* -> item -> committer -> Appended -> effects
 //! ```
 
 mod commit;
+mod deferred;
 mod draft;
 mod ending;
 mod image;
 mod load;
 mod operators;
+mod reconcile;
 mod remote;
 mod tasks;
 mod turns;
@@ -187,11 +191,13 @@ impl Owner {
             Message::Attempt { command_no, attempt, result } => {
                 self.attempt_ended(context, command_no, attempt, result, None)
             }
+            Message::Accepted { command_no, attempt, by } => self.accepted(context, command_no, attempt, by),
             Message::Claim(request) => self.claims.push(request),
             Message::Report(reported) => self.reported(context, *reported),
             Message::Beat(beaten) => self.beaten(context, *beaten),
             Message::WorkerLost { command_no, secret } => self.worker_lost(context, command_no, secret),
             Message::Alarm { command_no } => self.look_at(context, command_no),
+            Message::Reconcile { command_no, answer } => self.reconcile(context, command_no, &answer),
             Message::Control(control) => self.controls.push_back(control),
             Message::Appended(item, result) => self.appended(context, *item, result),
             Message::Wake => {}

@@ -125,7 +125,7 @@ impl Owner {
             context.remote.queues.remove(self.run, no);
             return self.launch(context, no);
         }
-        if task.row.queue.is_some() {
+        if task.row.queue.is_some() || task.row.claim.is_some() {
             self.place(context, no);
         }
     }
@@ -189,13 +189,14 @@ impl Owner {
     /// Tells the registry and the queue who has the attempt. Also for claims of before a restart: their workers get a
     /// heartbeat's time to be heard of.
     pub(super) fn note_claim(&mut self, context: &Arc<Context>, no: u64) {
-        let Some(name) = self.tasks.get(&no).and_then(|task| self.queue_of(&task.row)) else { return };
-        let Some(task) = self.tasks.get_mut(&no) else { return };
-        let Some(claim) = task.row.claim.clone() else { return };
-        task.heard = context.clock.now();
+        let now = context.clock.now();
+        let Some(task) = self.tasks.get_mut(&no).filter(|task| task.row.claim.is_some()) else { return };
+        task.heard = now;
+        let Some(Task { row, .. }) = self.tasks.get(&no) else { return };
+        let (Some(name), Some(claim)) = (self.queue_of(row), &row.claim) else { return };
         context.remote.queues.claimed(&name, self.run, no);
         if let Some(worker) = &claim.worker {
-            context.remote.workers.claimed(&name.0, worker, lost(&task.row, &claim), task.heard);
+            context.remote.workers.claimed(&name.0, worker, lost(row, claim), now);
         }
     }
 
@@ -240,7 +241,8 @@ impl Owner {
 
     /// The task is over: no queue offers it, no worker is asked about it, no alarm rings for it.
     pub(super) fn forget_remote(&mut self, context: &Arc<Context>, no: u64) {
-        if self.tasks.get(&no).is_none_or(|t| t.row.queue.is_none() && t.alarm.is_none()) {
+        let nobodys = |t: &Task| t.row.queue.is_none() && t.row.claim.is_none() && t.alarm.is_none();
+        if self.tasks.get(&no).is_none_or(nobodys) {
             return;
         }
         self.release_claim(context, no);
@@ -255,6 +257,7 @@ impl Owner {
         let Some(task) = self.tasks.get(&token.task.command_no) else { return Fit::Gone };
         match &task.row.claim {
             _ if task.resolved && task.row.attempt == token.task.attempt => Fit::Answered,
+            _ if task.began_here(token) => Fit::Current,
             Some(claim) if task.row.attempt == token.task.attempt => {
                 if claim.secret == token.secret {
                     Fit::Current

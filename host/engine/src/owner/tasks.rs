@@ -111,7 +111,7 @@ impl Owner {
         let (Some(task), Some(row)) = (self.tasks.get_mut(&no), &self.row) else {
             return;
         };
-        if task.row.queue.is_some() || task.row.paused {
+        if task.row.queue.is_some() || task.row.claim.is_some() || task.row.paused {
             return self.place(context, no);
         }
         let Some((scheduled, options)) = task.asked() else {
@@ -146,9 +146,11 @@ impl Owner {
             task_queue: task.scheduled.as_ref().and_then(|(_, queue)| queue.clone()),
             correlation_id: row.correlation_id.clone(),
             timeout: Some(timeout.0),
+            token: None,
         };
         let delay = Duration::from_nanos(task.row.due_at.since(now));
-        task.attempt = Some(context.dispatcher.launch(self.run, request, delay, timeout));
+        let begin = (task.row.due_at.max(now), delay);
+        task.attempt = Some(context.dispatcher.launch(self.run, request, begin, timeout));
     }
 
     /// Reads what a task was asked for from its schedule event.

@@ -348,6 +348,7 @@ impl Owner {
         }
         self.claims.extend(draft.claims.into_iter().map(|(request, _)| request));
         self.acks.extend(draft.acks);
+        self.urgent |= !self.riding_tasks.is_empty();
         // Operators' replies wait for the next commit: their events are lost with this draft, so ask again.
         let error = self.error(ErrorKind::Concurrency, "try-again", "the execution changed meanwhile; try again");
         super::answer_all(draft.replies, &Err(error));

@@ -165,6 +165,16 @@ impl Queues {
         claimed.into_iter().for_each(|(run, no)| self.released(run, no));
     }
 
+    /// The attempt of the task that waits here.
+    pub fn attempt_of(&self, run: RunKey, command_no: u64) -> Option<u32> {
+        self.inner.lock().places.get(&(run, command_no)).map(|place| place.attempt)
+    }
+
+    /// All tasks that wait here.
+    pub fn places(&self) -> Vec<(RunKey, u64)> {
+        self.inner.lock().places.keys().copied().collect()
+    }
+
     /// The polls that wait end with nothing.
     pub fn close(&self) {
         self.inner.lock().queues.values_mut().for_each(|queue| queue.pollers.clear());

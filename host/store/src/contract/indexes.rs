@@ -142,13 +142,17 @@ pub fn claims_are_kept(store: &dyn Store) {
     };
     let orphaned =
         TaskRow { attempt: 2, paused: true, claim: Some(Claim { worker: None, ..claim }), ..claimed.clone() };
-    for row in [claimed, orphaned] {
+    let accepted = TaskRow { queue: None, ..orphaned.clone() };
+    for row in [claimed, orphaned, accepted] {
         let mut item = a.item(Some(1), []);
         item.put_tasks = vec![row.clone()];
         a.append(store, &item).unwrap();
         assert_eq!(held(store)[0], row);
         assert_eq!(store.open_tasks(&ShardSet::ALL, None, 1).unwrap(), [row]);
     }
+    // Nor of what the host began and somebody else answers for.
+    store.count_crash(&ShardSet::ALL, &[], Timestamp(u64::MAX / 4)).unwrap();
+    assert_eq!(held(store)[0].attempt, 2);
     check_run(store, a.run);
 }
 

@@ -198,7 +198,8 @@ impl HistoryStore for MemoryStore {
 
     fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        let cut_off = |t: &&mut TaskRow| shards.contains(t.run.shard()) && t.due_at <= now && t.queue.is_none();
+        let nobodys = |t: &TaskRow| t.queue.is_none() && t.claim.is_none();
+        let cut_off = |t: &&mut TaskRow| shards.contains(t.run.shard()) && t.due_at <= now && nobodys(t);
         for task in state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(cut_off) {
             task.attempt = task.attempt.saturating_add(1);
         }

@@ -96,7 +96,7 @@ pub(super) const STAMP: &str = concat!(
 /// In the order of rows, as appends lock them.
 pub(super) const COUNT_CRASH: &str = "WITH cut_off AS ( \
     UPDATE tasks SET attempt = least(attempt + 1, 4294967295) \
-    WHERE shard = ANY ($1::int2[]) AND due_at <= $2 AND queue IS NULL) \
+    WHERE shard = ANY ($1::int2[]) AND due_at <= $2 AND queue IS NULL AND claim_secret IS NULL) \
     UPDATE executions SET crashes = least(crashes + 1, 4294967295) WHERE key = ANY ($3::int8[]) AND status < 2";
 
 /// Numbers of shards, as `smallint`.

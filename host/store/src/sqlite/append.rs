@@ -329,7 +329,8 @@ impl<'a> Gathered<'a> {
 /// See the port: one statement for the tasks, one a run for the crashes.
 pub(super) fn count_crash(conn: &Connection, running: &[RunKey], now: Timestamp) -> Result<()> {
     conn.prepare_cached(
-        "UPDATE tasks SET attempt = min(attempt + 1, 4294967295) WHERE due_at <= ?1 AND queue IS NULL",
+        "UPDATE tasks SET attempt = min(attempt + 1, 4294967295) \
+         WHERE due_at <= ?1 AND queue IS NULL AND claim_secret IS NULL",
     )?
     .execute([time(now)])?;
     let open = status_code(Status::Blocked);
