@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, ensure};
 
 use crate::{
-    Figures, crowds,
+    Figures, cluster, crowds,
     host::{Host, guest},
     raw, turns, wake, workers,
 };
@@ -38,6 +38,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("timers", crowds::timers),
     ("idle", crowds::idle),
     ("start", start),
+    ("cluster", cluster::steps),
+    ("failover", cluster::failover),
 ];
 
 pub const RUNS: usize = 5;

@@ -26,12 +26,21 @@ pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
 impl Host {
     /// Starts a host over `data`; how long it took until it answered `/readyz`.
     pub fn start(data: &Path, extra: &[&str]) -> anyhow::Result<(Self, Duration)> {
+        Self::launch(data, "dev", extra)
+    }
+
+    /// A host of a cluster on the database at `url`.
+    pub fn member(data: &Path, url: &str, id: &str) -> anyhow::Result<Self> {
+        Self::launch(data, "serve", &["--store", url, "--host-id", id]).map(|(host, _)| host)
+    }
+
+    fn launch(data: &Path, verb: &str, extra: &[&str]) -> anyhow::Result<(Self, Duration)> {
         let program = std::env::current_exe()?.with_file_name("relive");
         let _ = std::fs::remove_file(data.join("address"));
         let began = Instant::now();
         let log = std::fs::File::create(data.join("host.log"))?;
         let child = Command::new(&program)
-            .args(["dev", "--bench-activities", "--listen", "127.0.0.1:0", "--data"])
+            .args([verb, "--bench-activities", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(extra)
             .stdin(Stdio::null())
@@ -59,8 +68,12 @@ impl Host {
     /// A host with the workflows of the benchmark.
     pub fn with_steps(data: &Path, extra: &[&str]) -> anyhow::Result<Self> {
         let (host, _) = Self::start(data, extra)?;
-        host.connect()?.call("POST", "/v1/namespaces/default/workflows", &guest("steps/steps.wasm")?)?;
+        host.deploy_steps()?;
         Ok(host)
+    }
+
+    pub fn deploy_steps(&self) -> anyhow::Result<()> {
+        self.connect()?.call("POST", "/v1/namespaces/default/workflows", &guest("steps/steps.wasm")?).map(drop)
     }
 
     pub fn connect(&self) -> anyhow::Result<Connection> {

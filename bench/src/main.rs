@@ -3,6 +3,7 @@
 //!
 //! Owns the measuring; must not know how the host works inside, but for the figures of the sandbox and the raw store.
 
+mod cluster;
 mod crowds;
 mod figures;
 mod host;

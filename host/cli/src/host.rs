@@ -3,26 +3,25 @@
 //! A host has two async runtimes: the API's, which the caller owns, and one for activities, so that user code that
 //! blocks a thread cannot stall the API.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use relive_activity::{
     ActivityRegistry, DispatchLimits, HttpHost, HttpHostError, KeyError, SigningKey, WasmHost, WasmHostError,
     WasmLimits,
 };
-use relive_core::{
-    Failure, Json, Timestamp,
-    ports::{Catalog, Clock, HistoryStore},
-};
-use relive_engine::{Engine, EngineConfig, EngineParts, SandboxGuests};
+use relive_core::{Failure, Json, ports::Clock};
+use relive_engine::{ClusterParts, Engine, EngineConfig, EngineParts, SandboxGuests};
 use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, SandboxError};
-use relive_store::{OpenError, OpenOptions, SqliteStore};
+use relive_store::OpenError;
 use tokio::runtime::Runtime;
 
-use crate::{deployment::DeployedActivities, ledger, verbs::compile_component};
+use crate::{
+    clock::{StoreClock, SystemClock},
+    deployment::DeployedActivities,
+    ledger,
+    stores::Opened,
+    verbs::compile_component,
+};
 
 /// Threads of the activities' runtime: wasm activities have their own, native ones are asynchronous.
 const ACTIVITY_THREADS: usize = 2;
@@ -97,28 +96,52 @@ impl HostError {
 /// A running host without a listener.
 pub struct Host {
     engine: Engine,
-    store: Arc<SqliteStore>,
+    store: Opened,
     activities: Runtime,
+}
+
+/// A host's place among others.
+pub struct Membership {
+    pub host_id: Arc<str>,
+    /// Where the others reach it.
+    pub address: Arc<str>,
 }
 
 impl Host {
     /// Opens the data directory and starts the engine; recovery goes on in the background.
     pub fn open(config: HostConfig) -> Result<Self, HostError> {
+        // The store makes the directory, and refuses one that another host has.
+        let store = Opened::sqlite(&config.data_dir)?;
+        Self::with(config, store, None)
+    }
+
+    /// Starts an engine on a store that hosts share. The data directory, which is there, is this host's own.
+    pub fn join(config: HostConfig, store: Opened, membership: Membership) -> Result<Self, HostError> {
+        Self::with(config, store, Some(membership))
+    }
+
+    fn with(config: HostConfig, store: Opened, membership: Option<Membership>) -> Result<Self, HostError> {
         let sandbox_config = SandboxConfig {
             cache_dir: Some(config.data_dir.join("native")),
             compile: config.compile,
             compile_limits: CompileLimits::default(),
             optimise: true,
         };
-        // The store first: it makes the directory, and refuses one that another host has.
-        let store = Arc::new(SqliteStore::open(&config.data_dir, OpenOptions::default())?);
         let sandbox = Sandbox::new(sandbox_config)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(ACTIVITY_THREADS)
             .thread_name("relive-activity")
             .enable_all()
             .build()?;
-        let catalog: Arc<dyn Catalog> = store.clone();
+        let catalog = store.catalog.clone();
+        let cluster = membership.zip(store.cluster.clone()).map(|(membership, store)| ClusterParts {
+            store,
+            host_id: membership.host_id,
+            address: membership.address,
+            version: env!("CARGO_PKG_VERSION").into(),
+            incarnation: incarnation(),
+        });
+        let clock: Arc<dyn Clock> = if cluster.is_some() { Arc::new(StoreClock::new()) } else { Arc::new(SystemClock) };
         let wasm = WasmHost::new(sandbox.clone(), WasmLimits::default())?;
         let http = HttpHost::new(SigningKey::of_directory(&config.data_dir)?)?;
         let mut registry = ActivityRegistry::builder(DispatchLimits::default())
@@ -133,21 +156,18 @@ impl Host {
         }
         let registry = registry.build();
         let parts = EngineParts {
-            store: store.clone() as Arc<dyn HistoryStore>,
-            images: store.clone(),
+            store: store.history.clone(),
+            images: store.images.clone(),
             guests: Arc::new(SandboxGuests::new(sandbox.clone(), catalog.clone())),
             catalog,
             activities: Arc::new(registry.clone()),
             activity_host: Arc::new(DeployedActivities { sandbox, wasm, http, registry }),
-            clock: Arc::new(SystemClock),
-            epoch: store.epoch(),
-            clean: store.was_clean(),
+            clock,
+            epoch: store.epoch,
+            clean: store.clean,
             marks: Some(config.data_dir.join("running")),
-            cluster: None,
-            commits: Arc::new({
-                let store = store.clone();
-                move || store.commits()
-            }),
+            cluster,
+            commits: store.commits.clone(),
         };
         let engine = Engine::start(parts, config.engine, runtime.handle().clone())
             .map_err(|e| HostError::Engine(Box::new(e)))?;
@@ -171,12 +191,7 @@ impl Host {
     }
 }
 
-/// This machine's clock.
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-    }
+/// Tells this process from all others that had its name.
+fn incarnation() -> u64 {
+    uuid::Uuid::now_v7().as_u64_pair().1 >> 1
 }

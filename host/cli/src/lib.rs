@@ -5,6 +5,7 @@
 
 mod args;
 mod client;
+mod clock;
 mod deployment;
 mod dev;
 mod doctor;
@@ -16,6 +17,8 @@ mod ledger;
 mod output;
 mod progress;
 mod reason;
+pub mod serve;
+mod stores;
 mod stream;
 mod verbs;
 mod wait;
@@ -37,9 +40,16 @@ pub(crate) struct Context {
 
 /// Runs the command line `args` (the program's name first) and returns the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args: Vec<OsString> = args.into_iter().collect();
+    let mut args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|verb| verb == verbs::compile_component::NAME) {
         return verbs::compile_component::run();
+    }
+    match serve::file::merged(args) {
+        Ok(merged) => args = merged,
+        Err(failure) => {
+            output::failure(&failure, false);
+            return failure.exit.into();
+        }
     }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

@@ -11,6 +11,10 @@ use relive_store::OpenError;
 use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
 
+pub use files::RunFiles;
+pub use log::start as start_log;
+pub use signals::watch as watch_signals;
+
 use crate::{
     exit::{Exit, Failure},
     host::{Host, HostConfig, HostError},
@@ -41,12 +45,7 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     config.engine = args.engine.config();
     config.bench_activities = args.bench_activities;
     let host = Host::open(config).map_err(not_opened)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(API_THREADS)
-        .thread_name("relive-api")
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::new(Exit::Failed, "threads", format!("failed to start the API's threads: {e}")))?;
+    let runtime = api_runtime()?;
     let served = serve(&runtime, &host, address, |address| {
         let files = files::RunFiles::write(&args.data, address)?;
         announce(args, address, began, json)?;
@@ -60,6 +59,21 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The runtime that the API runs on.
+pub fn api_runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(API_THREADS)
+        .thread_name("relive-api")
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::new(Exit::Failed, "threads", format!("failed to start the API's threads: {e}")))
+}
+
+/// Opens the listener.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|e| listen::refused(address, &e))
+}
+
 /// Listens, tells `ready` where, and serves until a signal. The files that say where it listens go when it ends.
 fn serve(
     runtime: &Runtime,
@@ -68,7 +82,7 @@ fn serve(
     ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     runtime.block_on(async {
-        let listener = TcpListener::bind(address).await.map_err(|e| listen::refused(address, &e))?;
+        let listener = bind(address).await?;
         let address = listener.local_addr().map_err(|e| listen::refused(address, &e))?;
         let stop = Arc::new(Notify::new());
         signals::watch(&stop)?;
@@ -81,7 +95,7 @@ fn serve(
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.
-fn raise_open_files() {
+pub fn raise_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {

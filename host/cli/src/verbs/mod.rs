@@ -13,10 +13,12 @@ mod hosts;
 mod inspect;
 mod list;
 mod logs;
+mod migrate_store;
 mod openapi;
 mod query;
 mod replay;
 mod result;
+mod serve;
 mod shards;
 mod show;
 mod signal;
@@ -32,6 +34,7 @@ mod workflows;
 use clap::Subcommand;
 
 pub use dev::Args as DevArgs;
+pub use serve::Args as ServeArgs;
 
 use crate::{
     Context,
@@ -42,6 +45,10 @@ use crate::{
 pub enum Verb {
     /// Run a host: one process, one data directory, this machine only
     Dev(dev::Args),
+    /// Run one host of a cluster, on a store that hosts share
+    Serve(Box<serve::Args>),
+    /// Bring the schema of a shared store up to this program's
+    MigrateStore(migrate_store::Args),
     /// Show what the host finds out about a component, deploying nothing
     Inspect(inspect::Args),
     /// Deploy a component's workflows, or everything that a relive.toml names
@@ -100,6 +107,8 @@ pub enum Verb {
 pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     match verb {
         Verb::Dev(args) => dev::run(&args, context),
+        Verb::Serve(args) => serve::run(&args, context),
+        Verb::MigrateStore(args) => migrate_store::run(&args, context),
         Verb::Inspect(args) => inspect::run(&args, context),
         Verb::Deploy(args) => deploy::run(&args, context),
         Verb::Workflows(args) => workflows::run(&args, context),

@@ -55,6 +55,21 @@ impl Engine {
         self.context.cluster.as_ref().map(|cluster| cluster.parts.host_id.clone())
     }
 
+    /// Whether it owns executions.
+    #[must_use]
+    pub fn owns_anything(&self) -> bool {
+        !self.context.ownership.owned().is_empty()
+    }
+
+    /// Whether another host lives that could take over.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        let Some(cluster) = &self.context.cluster else { return false };
+        let takes =
+            |host: &relive_core::ports::HostRow| host.alive && !host.draining && host.id != cluster.parts.host_id;
+        cluster.view().hosts.iter().any(takes)
+    }
+
     /// From now on nothing more comes to this host; what it has goes to others. [`Engine::shutdown`] follows.
     pub fn drain(&self) {
         if let Some(cluster) = &self.context.cluster {

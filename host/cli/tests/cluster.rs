@@ -1,0 +1,195 @@
+//! Two hosts of a cluster as processes, on a PostgreSQL of the tests: any host answers any request, a host that is
+//! killed is taken over, one that ends hands over, and what is set up wrongly says so.
+
+mod common;
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use relive_store::contract::database::TestDatabase;
+use relive_testkit::{guests, process::Host};
+use serde_json::{Value, json};
+
+use common::{BASE, cli, relive, until};
+
+const EXECUTIONS: usize = 120;
+/// From the death of a host until everything that it had goes on elsewhere.
+const FAILOVER: Duration = Duration::from_secs(10);
+
+fn command(database: &TestDatabase, data: &Path, id: &str) -> Command {
+    let mut command = Command::new(relive());
+    let data = data.display().to_string();
+    command.args(["serve", "--bench-activities", "--listen", "127.0.0.1:0", "--host-id", id, "--data", &data]);
+    command.env("RELIVE_STORE", &database.url).env("RELIVE_LOG", "info");
+    command
+}
+
+struct Cluster {
+    database: TestDatabase,
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn new() -> Option<Self> {
+        let database = TestDatabase::migrated()?;
+        Some(Self { database, dir: tempfile::tempdir().expect("a directory") })
+    }
+
+    fn host(&self, id: &str) -> Host {
+        let data = self.dir.path().join(id);
+        Host::launch(command(&self.database, &data, id), &data).expect("a host")
+    }
+}
+
+fn ask(host: &Host, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    host.call(method, path, body.to_string().as_bytes()).expect("an answer")
+}
+
+fn get(host: &Host, path: &str) -> Value {
+    let (status, answer) = ask(host, "GET", path, &Value::Null);
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+/// How many shards each host has, by its own account.
+fn shares(host: &Host) -> Vec<(String, u64)> {
+    let hosts = get(host, "/v1/hosts")["hosts"].as_array().cloned().unwrap_or_default();
+    let share =
+        |host: &Value| (host["id"].as_str().unwrap_or_default().to_owned(), host["shards"].as_u64().unwrap_or(0));
+    hosts.iter().map(share).collect()
+}
+
+fn shared(host: &Host) -> bool {
+    let shares = shares(host);
+    shares.len() == 2 && shares.iter().all(|(_, n)| *n > 0) && shares.iter().map(|(_, n)| n).sum::<u64>() == 256
+}
+
+fn deploy(host: &Host) {
+    let folder = guests::folder().join("script").display().to_string();
+    let (code, out, err) = cli(&host.address, &["deploy", &folder]);
+    assert_eq!(code, 0, "{out}{err}");
+}
+
+fn start(host: &Host, id: &str) {
+    let activity = json!({"activity": {"name": "ledger", "input": {"n": 1, "step": "first"}}});
+    let program = json!([activity, {"message": {"channel": "a"}}, {"timer": {"ms": 1}}]);
+    let body = json!({"workflow": "script", "workflow_id": id, "input": {"program": program}});
+    let (status, answer) = ask(host, "POST", &format!("{BASE}/executions"), &body);
+    assert_eq!(status, 201, "{id}: {answer}");
+}
+
+fn signal(host: &Host, id: &str) {
+    let path = format!("{BASE}/executions/{id}/signals/a");
+    let (status, answer) = ask(host, "POST", &path, &json!({}));
+    assert_eq!(status, 200, "{id}: {answer}");
+}
+
+fn completes(host: &Host, id: &str) {
+    let result = get(host, &format!("{BASE}/executions/{id}/result?wait_ms=60000"));
+    assert_eq!(result["status"], "completed", "{id}: {result}");
+}
+
+fn verified(host: &Host) {
+    let (status, report) = ask(host, "POST", &format!("{BASE}/verify"), &json!({}));
+    assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
+    assert!(report["executions"].as_u64().is_some_and(|n| n >= EXECUTIONS as u64), "{report}");
+}
+
+fn ids() -> Vec<String> {
+    (0..EXECUTIONS).map(|n| format!("order-{n}")).collect()
+}
+
+#[test]
+fn any_host_answers_and_the_death_of_one_loses_nothing() {
+    let Some(cluster) = Cluster::new() else { return };
+    let (a, b) = (cluster.host("a"), cluster.host("b"));
+    until("both hosts to have shards", || shared(&a) && shared(&b));
+    deploy(&a);
+    for (n, id) in ids().iter().enumerate() {
+        start(if n % 2 == 0 { &a } else { &b }, id);
+    }
+    // Half of the signals go to the host that does not own the execution.
+    for id in &ids()[..EXECUTIONS / 4] {
+        signal(&a, id);
+        completes(&b, id);
+    }
+    let died = Instant::now();
+    a.kill();
+    for id in &ids()[EXECUTIONS / 4..] {
+        signal(&b, id);
+    }
+    let failover = died.elapsed();
+    for id in &ids()[EXECUTIONS / 4..] {
+        completes(&b, id);
+    }
+    assert_eq!(shares(&b).iter().find(|(id, _)| id == "b").map(|(_, n)| *n), Some(256));
+    verified(&b);
+    println!("failover in {failover:?}");
+    assert!(failover < FAILOVER, "{failover:?}");
+    // The same name again is the same host to its operators: it waits for its own lease and takes its share.
+    let a = cluster.host("a");
+    until("the host to be back", || shared(&a) && shared(&b));
+    let (code, out, err) = cli(&a.address, &["hosts"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("alive") && out.contains('b'), "{out}");
+    let (code, out, err) = cli(&b.address, &["shards"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.lines().count() > 2, "{out}");
+}
+
+#[test]
+fn a_host_that_ends_in_good_order_drops_no_request() {
+    let Some(cluster) = Cluster::new() else { return };
+    let (a, b) = (cluster.host("a"), cluster.host("b"));
+    until("both hosts to have shards", || shared(&a) && shared(&b));
+    deploy(&b);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            for id in &ids() {
+                start(&b, id);
+                signal(&b, id);
+                completes(&b, id);
+            }
+        });
+        until("some load", || {
+            get(&b, &format!("{BASE}/executions?status=completed&limit=5"))["executions"]
+                .as_array()
+                .is_some_and(|l| l.len() == 5)
+        });
+        assert_eq!(a.stop(), Some(0));
+        load.join().expect("no request failed");
+    });
+    verified(&b);
+    assert_eq!(b.stop(), Some(0));
+}
+
+/// Runs a host that does not come up; its exit code and what it says.
+fn refused(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_is_set_up_wrongly_says_so() {
+    let Some(empty) = TestDatabase::empty() else { return };
+    let dir = tempfile::tempdir().expect("a directory");
+    let (code, err) = refused(command(&empty, dir.path(), "a"));
+    assert!(code == Some(1) && err.contains("relive migrate-store"), "{code:?} {err}");
+    let migrate = || {
+        let output = Command::new(relive()).args(["migrate-store", "--store", &empty.url]).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    assert!(migrate().1.contains("went from version 0"));
+    assert!(migrate().1.contains("up to date"));
+    let data = dir.path().join("first");
+    let first = Host::launch(command(&empty, &data, "twin"), &data).expect("a host");
+    let (code, err) = refused(command(&empty, &dir.path().join("second"), "twin"));
+    assert!(
+        code == Some(1) && err.contains("host id \"twin\" is taken") && err.contains("--host-id"),
+        "{code:?} {err}"
+    );
+    assert_eq!(first.stop(), Some(0));
+}
