@@ -49,8 +49,10 @@ struct ClaimBody {
 impl Subject {
     pub fn of(method: &Method, path: &str) -> Self {
         let Some(rest) = path.strip_prefix("/v1/namespaces/") else { return Self::Local };
-        let mut parts = rest.split('/').map(decoded);
-        let mut next = || parts.next().flatten();
+        // What cannot be read is for the routes to refuse.
+        let Some(parts) = rest.split('/').map(decoded).collect::<Option<Vec<String>>>() else { return Self::Local };
+        let mut parts = parts.into_iter();
+        let mut next = || parts.next();
         let (Some(namespace), Some(kind)) = (next(), next()) else { return Self::Local };
         let (name, action) = (next(), next());
         let Ok(namespace) = Namespace::new(&namespace) else { return Self::Local };

@@ -46,7 +46,8 @@ impl Bridge {
     /// Runs the future to its end on this thread.
     pub(super) fn wait<F: Future>(&self, future: F) -> F::Output {
         let _inside = self.handle.enter();
-        let mut future = pin!(future);
+        // The caller may be a task of another runtime that has used up its turn: sockets would tell it to yield for ever.
+        let mut future = pin!(tokio::task::unconstrained(future));
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
         loop {
