@@ -8,11 +8,16 @@ use std::{
 
 use relive_core::{
     Digest, Json, Namespace, Timestamp,
-    ports::{ActivityRow, BeatError, Claimed, ClusterView, HostBeat, Implementation},
+    ports::{
+        ActivityRow, AppendError, AppendItem, Appended, BeatError, Claimed, ClusterView, HostBeat, Implementation,
+    },
     shard::{SHARDS, Shard, ShardSet},
 };
 
-use super::SharedStore;
+use super::{
+    SharedStore,
+    support::{Script, signal},
+};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -173,6 +178,22 @@ pub fn claims_at_once_give_a_shard_to_one(store: &dyn SharedStore) {
         let row = &view.shards[shard.index()];
         assert_eq!((row.owner.as_ref().map(|o| &*o.0), row.epoch), (Some(&*format!("h{n}")), one.epoch));
     }
+}
+
+pub fn who_takes_a_run_fences_the_owner_before(store: &dyn SharedStore) {
+    let mut script = Script::new(store, "a");
+    let start = script.start(Some(1));
+    append(store, &start).unwrap();
+    script.took(&start);
+    assert_eq!(store.take(script.run, 3).unwrap().unwrap().row.epoch, 3);
+    assert_eq!(store.take(script.run, 2), Err(AppendError::Fenced { epoch: 2, owner: 3 }));
+    let stale = script.item(Some(1), [signal("x")]);
+    assert_eq!(append(store, &stale), Err(AppendError::Fenced { epoch: 1, owner: 3 }));
+    append(store, &script.item(Some(3), [signal("x")])).unwrap();
+}
+
+fn append(store: &dyn SharedStore, item: &AppendItem) -> Result<Appended, AppendError> {
+    store.append(std::slice::from_ref(item)).remove(0)
 }
 
 pub fn the_catalogs_revision_grows(store: &dyn SharedStore) {

@@ -34,6 +34,24 @@ pub fn stamping(store: &dyn Store) {
     assert_eq!(store.execution(script.run).unwrap().unwrap().epoch, 4);
 }
 
+pub fn taking(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let mut item = script.item(Some(1), [scheduled(1, "1"), scheduled(2, "1"), timer_created(3, 50)]);
+    item.put_tasks = vec![script.task(1, 2), script.task(2, 3)];
+    item.put_timers = vec![script.timer(3, 50)];
+    script.append(store, &item).unwrap();
+    let taken = store.take(script.run, 4).unwrap().unwrap();
+    assert_eq!((taken.row.key, taken.row.last_event_id, taken.row.command_count), (script.run, 4, 3));
+    assert_eq!((taken.tasks, taken.timers), store.open_work(script.run).unwrap());
+    // Once more, as after a hand-over that was called off.
+    assert_eq!(store.take(script.run, 4).unwrap().unwrap().tasks, item.put_tasks);
+    let end = script.item(Some(4), [completed()]);
+    script.append(store, &end).unwrap();
+    let taken = store.take(script.run, 4).unwrap().unwrap();
+    assert_eq!((taken.row.status, taken.tasks, taken.timers), (Status::Completed, Vec::new(), Vec::new()));
+    assert_eq!(store.take(Script::new(store, "b").run, 1), Ok(None));
+}
+
 pub fn outsiders_append_only_their_events(store: &dyn Store) {
     let mut script = Script::started(store, "a");
     for body in [scheduled(1, "1"), timer_created(1, 5), completed(), timer_fired(1)] {

@@ -38,7 +38,7 @@ macro_rules! cluster_suite {
         $crate::contract_suite! { @ $with;
             two_hosts_see_each_other one_id_belongs_to_one_process free_shards_are_claimed_once a_dead_hosts_shards_are_taken
             shards_are_let_go_in_good_order a_draining_host_gets_no_more claims_at_once_give_a_shard_to_one
-            the_catalogs_revision_grows
+            who_takes_a_run_fences_the_owner_before the_catalogs_revision_grows
         }
     };
 }
@@ -53,7 +53,7 @@ macro_rules! contract_suite {
             item_is_whole_or_nothing bad_items_leave_their_neighbours two_items_of_a_run_in_a_batch empty_batch
             payload_at_the_limit successor_in_the_same_item bad_successor_refuses_the_whole already_started
             id_is_free_after_the_end many_events concurrent_writers concurrent_starts
-            stale_epoch_is_fenced later_epoch_takes_over stamping outsiders_append_only_their_events outsiders_keep_the_owners_numbers
+            stale_epoch_is_fenced later_epoch_takes_over stamping taking outsiders_append_only_their_events outsiders_keep_the_owners_numbers
             inbound_keys_are_unique lost_replies
             wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted claims_are_kept
             find_by_name list_and_page published_values log_lines blocked_and_unblocked keys_are_never_repeated

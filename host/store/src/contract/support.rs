@@ -49,7 +49,7 @@ pub fn json(text: &str) -> Json {
 impl Script {
     /// A run that is not started.
     #[must_use]
-    pub fn new(store: &dyn Store, id: &str) -> Self {
+    pub fn new(store: &(impl HistoryStore + ?Sized), id: &str) -> Self {
         Self::with_key(store.allocate_run_key(Shard(0)).expect("a run key"), id)
     }
 

@@ -104,8 +104,11 @@ impl PostgresStore {
         match deploy(&mut link, namespace, row) {
             Ok(row) => link.commit().map(|()| row),
             Err(error) => {
-                let undone = link.rollback();
-                Err(undone.err().unwrap_or(error))
+                // A connection on which that fails, too, is closed.
+                if let Err(undone) = link.rollback() {
+                    tracing::debug!(error = %undone, "rolling a deployment back failed");
+                }
+                Err(error)
             }
         }
     }

@@ -21,6 +21,10 @@ use super::{
 
 /// Connections that append. One commits while another's batch is prepared; more only fight over the same disk.
 const WRITERS: usize = 3;
+/// One that beats, one for whoever asks how everybody stands.
+const BEATERS: usize = 2;
+/// The first major version of PostgreSQL that has all that is used.
+const OLDEST_SERVER: i32 = 13;
 /// More than the server itself gives a statement that waits for locks, and less than anybody's patience.
 const LIMIT: Duration = Duration::from_secs(20);
 /// The same for beats, which are worth nothing when they are late.
@@ -155,7 +159,7 @@ impl PostgresStore {
         Ok(Self {
             writes: links(WRITERS, options.limit),
             reads: links(options.readers, options.limit),
-            beats: links(1, BEAT_LIMIT.min(options.limit)),
+            beats: links(BEATERS, BEAT_LIMIT.min(options.limit)),
             heads: Mutex::new(Heads::new()),
             statements: Statements::default(),
             keys: Mutex::default(),
@@ -194,26 +198,33 @@ async fn check_encoding(conn: &mut PgConnection) -> Sql<()> {
 
 /// What a look at the database shows.
 struct Found {
+    server_version: i32,
     version: i64,
     encoding: String,
     /// Settings without which an acknowledged commit may be lost.
     unsafe_settings: Vec<String>,
 }
 
+const SERVER_VERSION: &str = "SELECT current_setting('server_version_num')::int4 / 10000";
 const SETTINGS: &str = "SELECT name, reset_val FROM pg_settings \
     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND reset_val = 'off' ORDER BY name";
 
 async fn look(conn: &mut PgConnection) -> Sql<Found> {
+    let server_version: i32 = sqlx::query(SERVER_VERSION).fetch_one(&mut *conn).await?.try_get(0)?;
     let version = schema::version(conn).await?;
     let encoding = sqlx::query("SHOW server_encoding").fetch_one(&mut *conn).await?.try_get(0)?;
     let off = sqlx::query(SETTINGS).fetch_all(conn).await?;
     let unsafe_settings = off.iter().map(|row| row.try_get(0)).collect::<Sql<Vec<String>>>()?;
-    Ok(Found { version, encoding, unsafe_settings })
+    Ok(Found { server_version, version, encoding, unsafe_settings })
 }
 
 impl Found {
     fn check(self, server: String) -> Result<(), ConnectError> {
         let known = schema::KNOWN_VERSION;
+        if self.server_version < OLDEST_SERVER {
+            let message = format!("it runs PostgreSQL {}; {OLDEST_SERVER} or later is needed", self.server_version);
+            return Err(ConnectError::Unusable { server, message });
+        }
         if self.encoding != "UTF8" {
             return Err(ConnectError::Encoding { server, encoding: self.encoding });
         }

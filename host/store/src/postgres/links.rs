@@ -136,7 +136,9 @@ impl Links {
     /// One statement that only reads: tried again on another connection if the first was lost.
     pub(super) fn read(&self, sql: impl SqlSafeStr, args: PgArguments) -> Result<Vec<PgRow>> {
         let sql = sql.into_sql_str();
-        match self.take()?.rows(sql.clone(), args.clone()) {
+        // The first connection is given back before another is taken.
+        let result = self.take()?.rows(sql.clone(), args.clone());
+        match result {
             Err(error) if error::is_lost(&error) => self.take()?.rows(sql, args),
             result => result,
         }
