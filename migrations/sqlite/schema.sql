@@ -12,6 +12,8 @@ CREATE UNIQUE INDEX executions_open ON executions (namespace, workflow_id) WHERE
 
 CREATE INDEX executions_wake ON executions (key) WHERE status = 0 AND last_inbound_id > applied_through;
 
+CREATE INDEX tasks_exhausted ON tasks (key) WHERE exhausted IS NOT NULL;
+
 CREATE INDEX timers_due ON timers (deadline, key);
 
 CREATE UNIQUE INDEX versions_active ON versions (namespace, workflow) WHERE active = 1;
@@ -103,13 +105,23 @@ CREATE TABLE published (
     PRIMARY KEY (run, key)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE task_queues (
+    namespace   TEXT NOT NULL,
+    name        TEXT NOT NULL,
+    rate        REAL,
+    burst       INTEGER,
+    concurrency INTEGER,
+    PRIMARY KEY (namespace, name),
+    CHECK ((rate IS NULL) = (burst IS NULL))
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE tasks (
     key          INTEGER PRIMARY KEY,
     event_id     INTEGER NOT NULL,
     attempt      INTEGER NOT NULL,
     due_at       INTEGER NOT NULL,
     scheduled_at INTEGER NOT NULL
-, queue TEXT, claim_secret INTEGER, claim_worker TEXT, claimed_at INTEGER, flags INTEGER NOT NULL DEFAULT 0, details TEXT, options TEXT) STRICT;
+, queue TEXT, claim_secret INTEGER, claim_worker TEXT, claimed_at INTEGER, flags INTEGER NOT NULL DEFAULT 0, details TEXT, options TEXT, exhausted TEXT) STRICT;
 
 CREATE TABLE timers (
     key      INTEGER PRIMARY KEY,

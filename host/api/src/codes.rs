@@ -46,6 +46,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "closed",
             "blocked",
             "not-blocked",
+            "not-exhausted",
             "superseded",
             "busy",
         ],
@@ -104,7 +105,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "wrong-kind",
         ],
     ),
-    (StatusCode::TOO_MANY_REQUESTS, &["history-full", "too-many-workers"]),
+    (StatusCode::TOO_MANY_REQUESTS, &["history-full", "too-many-workers", "queue-limited"]),
     (
         StatusCode::INTERNAL_SERVER_ERROR,
         &["internal", "corrupt", "unusable", "digest-mismatch", "native-code-unloadable"],

@@ -28,6 +28,7 @@ pub enum List {
     Pending,
     Workers,
     TaskQueues,
+    FailedTasks,
     /// Changes of the list of executions.
     Changes,
 }
@@ -44,6 +45,7 @@ impl List {
             Self::Pending => 'p',
             Self::Workers => 'k',
             Self::TaskQueues => 't',
+            Self::FailedTasks => 'f',
             Self::Changes => 'c',
         }
     }

@@ -164,6 +164,11 @@ impl Client {
         self.read(self.agent.post(self.url(route)?).content_type("application/json").send(body))
     }
 
+    /// Puts JSON.
+    pub fn put(&self, route: &Route, body: &str) -> Result<String, Failure> {
+        self.read(self.agent.put(self.url(route)?).content_type("application/json").send(body))
+    }
+
     /// Posts a component.
     pub fn upload(&self, route: &Route, bytes: &[u8]) -> Result<String, Failure> {
         self.read(self.agent.post(self.url(route)?).content_type("application/wasm").send(bytes))

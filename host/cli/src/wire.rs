@@ -91,6 +91,7 @@ pub struct Attributes {
     pub channel: Option<String>,
     pub message_id: Option<String>,
     pub attempt: Option<u32>,
+    pub attempts: Option<u32>,
     pub timeout: Option<String>,
     pub target: Option<u64>,
     pub change_id: Option<String>,
@@ -299,6 +300,22 @@ pub struct TaskQueue {
     pub dispatched: u64,
     #[serde(default)]
     pub activities: BTreeMap<String, u64>,
+    pub rate: Option<f64>,
+    pub burst: Option<u32>,
+    pub concurrency: Option<u32>,
+    pub held_back: Option<String>,
+}
+
+/// `GET /failed-tasks`.
+#[derive(Debug, Deserialize)]
+pub struct FailedTask {
+    pub workflow_id: String,
+    pub command_no: u64,
+    pub activity: String,
+    pub task_queue: Option<String>,
+    pub attempts: u32,
+    pub last_failure: Failure,
+    pub failed_at: Timestamp,
 }
 
 /// `GET /workers`.

@@ -3,7 +3,10 @@
 
 mod common;
 
-use std::path::Path;
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use common::{BASE, PATIENCE, cli, relive, until};
 use relive_testkit::{guests, process::Host};
@@ -70,18 +73,17 @@ fn a_start_that_crashes_every_host_is_quarantined() {
     assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
 }
 
-/// An activity that takes the host down with it uses up its attempts, one a host; then its failure is there to be seen,
-/// and the workflow and its neighbours go on.
+/// An activity that takes the host down with it uses up its attempts, one a host; then it is held where operators see it,
+/// other executions go on, and with the cause mended it begins again and completes.
 #[test]
-fn a_poison_activity_exhausts_its_attempts_and_is_visible() {
+fn a_poison_activity_exhausts_its_attempts_is_listed_and_begins_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let first = host(&data, &[]).expect("a host");
     let folder = guests::folder().join("script").display().to_string();
     let (code, out, err) = cli(&first.address, &["deploy", &folder]);
     assert_eq!(code, 0, "{out}{err}");
-    let poison = json!({"activity": {"name": "fatal", "input": null, "options": {"max-attempts": 3}}});
-    let program = json!([{"attempt": {"steps": [poison], "on-failure": [{"publish": {"key": "after", "value": 1}}]}}]);
+    let program = json!([{"activity": {"name": "fatal", "input": "well", "options": {"max-attempts": 3}}}]);
     let body = json!({"workflow": "script", "workflow_id": "poison", "input": {"program": program}}).to_string();
     // The answer may be lost with the host.
     let _ = first.call("POST", &format!("{BASE}/executions"), body.as_bytes());
@@ -92,15 +94,49 @@ fn a_poison_activity_exhausts_its_attempts_and_is_visible() {
         }
         dying = host(&data, &[]);
     }
-    let last = dying.expect("the fourth host lives");
-    until("the execution to go on", || show(&last, "poison").1["status"] == "completed");
-    let (_, detail) = show(&last, "poison");
+    let fourth = dying.expect("the fourth host lives");
+    until("it is held", || show(&fourth, "poison").1["steps"][0]["state"] == "exhausted");
+    let (_, detail) = show(&fourth, "poison");
     let step = &detail["steps"][0];
-    assert_eq!((&step["state"], &step["attempts"]), (&json!("failed"), &json!(3)), "{detail:#}");
+    assert_eq!((&detail["status"], &step["attempts"]), (&json!("running"), &json!(3)), "{detail:#}");
     assert_eq!(step["failure"]["code"], "attempt-lost", "{detail:#}");
+    assert!(detail["waits_for"][0].as_str().expect("text").contains("failed-tasks redrive poison 1"), "{detail:#}");
     assert_eq!(detail["crashes"], 0, "the guest is not to blame");
-    let (status, _) = start(&last, "neighbour").expect("an answer");
-    assert_eq!(status, 201);
-    let (status, report) = last.call("POST", &format!("{BASE}/verify?deep=true"), b"{}").expect("an answer");
+    assert_eq!(start(&fourth, "neighbour").expect("an answer").0, 201);
+    until("others complete", || show(&fourth, "neighbour").1["status"] == "completed");
+    let listed = |host: &Host| {
+        let (code, out, err) = cli(&host.address, &["failed-tasks", "list", "--json"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let listed: Value = serde_json::from_str(&out).expect("JSON");
+        listed["failed_tasks"].as_array().expect("tasks").clone()
+    };
+    let tasks = listed(&fourth);
+    assert_eq!((tasks.len(), &tasks[0]["activity"], &tasks[0]["attempts"]), (1, &json!("fatal"), &json!(3)));
+    verified(&fourth);
+    fourth.kill();
+
+    // A host that runs it no longer: a worker has taken it over.
+    let mut command = Command::new(relive());
+    command.args(Host::arguments(&data).into_iter().filter(|argument| argument != "--bench-activities"));
+    let mended = Host::launch(command, &data).expect("a host");
+    assert_eq!(listed(&mended), tasks, "it waits as it was");
+    let (code, out, err) =
+        cli(&mended.address, &["failed-tasks", "redrive", "poison", "1", "--note", "a worker has it"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let mut worker = Command::new(relive());
+    worker.args(["worker", "--server", &mended.url(""), "--type", "fatal", "--exec", "cat"]);
+    let mut worker = worker.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("a worker");
+    until("it completes", || show(&mended, "poison").1["status"] == "completed");
+    let _ = worker.kill();
+    let _ = worker.wait();
+    let (_, detail) = show(&mended, "poison");
+    let step = &detail["steps"][0];
+    assert_eq!((&step["attempts"], &step["output"]), (&json!(1), &json!("well")), "{detail:#}");
+    assert!(listed(&mended).is_empty());
+    verified(&mended);
+}
+
+fn verified(host: &Host) {
+    let (status, report) = host.call("POST", &format!("{BASE}/verify?deep=true"), b"{}").expect("an answer");
     assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
 }

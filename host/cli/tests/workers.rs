@@ -137,7 +137,7 @@ fn workers_that_beat_and_never_end_are_told_at_the_deadline_and_go_on() {
         &site,
         "b",
         "beats",
-        &quick(&json!({"start-to-close-ms": 700, "heartbeat-timeout-ms": 300, "max-attempts": 2})),
+        &quick(&json!({"start-to-close-ms": 700, "heartbeat-timeout-ms": 3000, "max-attempts": 2})),
     );
     let ended = site.ended("b");
     assert_eq!(ended["result"]["seen"][0]["err"]["kind"], "timeout", "{ended}");

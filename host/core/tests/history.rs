@@ -82,6 +82,7 @@ fn all() -> Vec<Attributes> {
         TaskCancelRequested { target: 3, cancellation: CancellationType::Abandon }.into(),
         TaskCanceled { attempt: 1, failure: failure() }.into(),
         TaskRetryScheduled { attempt: 1, failure: failure(), next_at: t }.into(),
+        TaskExhausted { attempts: 3, timeout: Some(TimeoutType::Heartbeat), last_failure: failure() }.into(),
         TimerCreated { duration: 5, deadline: t }.into(),
         TimerFired {}.into(),
         TimerCanceled { target: 2 }.into(),
@@ -263,6 +264,53 @@ fn each_rule_is_held() {
 }
 
 #[test]
+fn what_is_exhausted_stays_so_until_an_operator_decides() {
+    let issued = |name: &str| CommandIssued { name: name.into(), target: Some(1), arguments: None, note: "n".into() };
+    let exhausted = || TaskExhausted { attempts: 2, timeout: None, last_failure: failure() };
+    let after = |events: &[(Option<u64>, Attributes)]| {
+        let mut history = History::new();
+        history.push(CodecId::Postcard, 1, None, start()).push(CodecId::Postcard, 1, Some(1), schedule("a", "1"));
+        for (no, attributes) in events {
+            history.push(CodecId::Postcard, 1, *no, attributes.clone());
+        }
+        history.decoded()
+    };
+    let held = (Some(1), exhausted().into());
+    let started = || (Some(1), TaskStarted { attempt: 1, worker: "w".into() }.into());
+    let done = || (Some(1), TaskCompleted { attempt: 1, result: json("1") }.into());
+    for name in [CommandIssued::REDRIVE, CommandIssued::RESET] {
+        let again = (None, issued(name).into());
+        validate(&after(&[held.clone(), again.clone(), started(), done()])).expect("it began again");
+        validate(&after(&[held.clone(), again, held.clone()])).expect("and was exhausted again");
+    }
+    let failed = (Some(1), TaskFailed { attempt: 2, failure: failure() }.into());
+    validate(&after(&[held.clone(), (None, issued(CommandIssued::GIVE_UP).into()), failed])).expect("given up");
+    let late = TaskTimedOut { attempt: 2, timeout: TimeoutType::ScheduleToClose, last_failure: None };
+    validate(&after(&[held.clone(), (Some(1), late.into())])).expect("its time was over");
+    let forked = ExecutionForked { from: start().execution, through: 3 };
+    validate(&after(&[held.clone(), (None, forked.into()), started()])).expect("a fork begins it anew");
+    let paused = (None, issued("activity.pause").into());
+    for wrong in [vec![held.clone(), started()], vec![held.clone(), paused, done()], vec![held.clone(), held.clone()]] {
+        let violation = validate(&after(&wrong)).expect_err("nobody let it begin again");
+        assert!(violation.to_string().contains("exhausted"), "{violation}");
+    }
+    let violation = validate(&after(&[done(), held.clone()])).expect_err("it is over");
+    assert!(violation.to_string().contains("resolved before"), "{violation}");
+    // The row says so, too.
+    let rows = |exhausted| Rows {
+        open: true,
+        last_event_id: 3,
+        last_inbound_id: 1,
+        applied_through: 1,
+        tasks: BTreeSet::from([1]),
+        exhausted,
+        ..Rows::default()
+    };
+    validate_rows(&after(std::slice::from_ref(&held)), &rows(BTreeSet::from([1]))).expect("good");
+    validate_rows(&after(&[held]), &rows(BTreeSet::new())).expect_err("the row does not say so");
+}
+
+#[test]
 fn rows_must_fit_the_history() {
     let p = CodecId::Postcard;
     let mut history = History::new();
@@ -280,6 +328,7 @@ fn rows_must_fit_the_history() {
         applied_through: 1,
         tasks: BTreeSet::from([1]),
         timers: BTreeSet::from([2]),
+        exhausted: BTreeSet::new(),
     };
     validate_rows(&events, &rows).expect("good");
     let bad = [
@@ -289,6 +338,7 @@ fn rows_must_fit_the_history() {
         Rows { open: false, ..rows.clone() },
         Rows { tasks: BTreeSet::new(), ..rows.clone() },
         Rows { tasks: BTreeSet::from([1, 3]), ..rows.clone() },
+        Rows { exhausted: BTreeSet::from([1]), ..rows.clone() },
         Rows { timers: BTreeSet::new(), ..rows },
     ];
     for rows in bad {

@@ -23,7 +23,9 @@ use crate::{
     marks::{Marks, Suspects},
     message::Message,
     pool::Pool,
-    reconcile, recovery, threads,
+    reconcile, recovery,
+    remote::Recovery,
+    threads,
 };
 
 /// How long a graceful shutdown waits for commits that are under way.
@@ -70,6 +72,7 @@ impl Engine {
         let (context, Ends { cells, items, spilled }) = Context::new(parts, config, runtime, marks, suspects);
         context.dispatcher.attach(&context);
         let keeper = context.cluster.clone().map(|cluster| Keeper::register(cluster, &context)).transpose()?;
+        let recovery = workers::begin(&context)?;
         let pool = Pool::start(context.clone(), cells).map_err(|e| fail("start turn threads", e))?;
         let engine = Self {
             threads: Arc::new(Threads { pool, others: Mutex::default(), down: AtomicBool::new(false) }),
@@ -90,7 +93,9 @@ impl Engine {
                 .spawn("relive-cluster", move |context| keeper.run(context))
                 .map_err(|e| fail("start the keeper of shards", e))?;
         }
-        engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
+        engine
+            .spawn("relive-sweep", move |context| sweep(context, recovery))
+            .map_err(|e| fail("start the sweep", e))?;
         if engine.context.config.audits_per_minute > 0 {
             let (auditor, rate) = (engine.clone(), engine.context.config.audits_per_minute);
             let run = move |context: &Arc<Context>| {
@@ -162,28 +167,34 @@ impl Engine {
 }
 
 /// Looks through shards that came to this host, and from time to time for work that nobody holds.
-fn sweep(context: &Arc<Context>) {
+fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
     let stop = || context.stopping.load(Ordering::Acquire);
     if context.ownership.is_alone() {
         recovery::ask(context, &ShardSet::ALL);
     }
+    let mut begun = Some(recovery);
     let mut reap_at = Instant::now();
     let mut sweep_at = Instant::now() + context.config.sweep_every;
     let mut reconciled_at = context.clock.now();
     while !stop() {
         let asked = std::mem::replace(&mut *context.recovering.lock(), ShardSet::NONE);
         if !asked.is_empty() {
-            match recovery::walk(context, &asked, true, &stop) {
+            let recovery = begun.take().unwrap_or_else(|| context.remote.queues.recovery());
+            match recovery::walk(context, &asked, Some(&recovery), &stop) {
                 Ok(woken) => drop(context.stats.recovered.fetch_add(woken, Ordering::Relaxed)),
                 Err(error) => {
                     tracing::warn!(%error, "failed to look for work");
                     recovery::ask(context, &asked);
+                    begun = Some(recovery);
                     std::thread::sleep(RECOVERY_PAUSE);
                 }
             }
         }
         if Instant::now() >= sweep_at {
-            match recovery::walk(context, &context.ownership.owned(), false, &stop) {
+            if let Err(error) = workers::read_limits(context) {
+                tracing::warn!(%error, "failed to read the limits of task queues");
+            }
+            match recovery::walk(context, &context.ownership.owned(), None, &stop) {
                 Ok(0) => {}
                 Ok(woken) => tracing::warn!(woken, "the sweep found executions that nobody held"),
                 Err(error) => tracing::warn!(%error, "failed to look for work"),

@@ -47,7 +47,7 @@ pub use cluster::{ClusterParts, LEASE, Place};
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
-pub use facade::{PendingActivity, PendingPage, PendingState, derived_id};
+pub use facade::{FailedPage, FailedTask, PendingActivity, PendingPage, PendingState, derived_id};
 pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
 pub use images::ImageConfig;
 pub use message::TaskChange;

@@ -12,9 +12,9 @@ use relive_core::{
 use tokio::sync::oneshot;
 
 use crate::{
-    owner::{Beaten, Reported},
+    owner::{Beaten, Decision, Reported},
     reconcile::Reconciled,
-    remote::{Beat, ClaimRequest},
+    remote::{Beat, ClaimRequest, Recovery},
 };
 
 /// Where the answer goes once the commit is durable.
@@ -72,6 +72,8 @@ impl Incoming {
 #[derive(Clone, Debug)]
 pub(crate) enum AttemptError {
     Failed(Failure),
+    /// Whoever had it is lost: it was not answered.
+    Lost(Failure),
     TimedOut(TimeoutType),
     /// It was asked to stop (cancellation type `wait`).
     Canceled,
@@ -109,6 +111,7 @@ impl Message {
             Self::Control(
                 Control::Terminate { reply, .. } | Control::Unblock { reply, .. } | Control::Task { reply, .. },
             ) => drop(reply.send(Err(error.clone()))),
+            Self::Decided(decision) => drop(decision.reply.send(Err(error.clone()))),
             Self::Flush(done) => done.add_permits(1),
             // Whoever waits for these sees the sender go; the others wait for nothing.
             Self::Claim(_)
@@ -121,6 +124,7 @@ impl Message {
             | Self::Alarm { .. }
             | Self::Appended(..)
             | Self::Wake
+            | Self::Recover(_)
             | Self::Retry
             | Self::Evict => {}
         }
@@ -174,10 +178,14 @@ pub(crate) enum Message {
         answer: crossbeam_channel::Sender<Reconciled>,
     },
     Control(Control),
+    /// An operator decided about an exhausted activity.
+    Decided(Box<Decision>),
     /// The committer's answer to the item in flight, with the item.
     Appended(Box<AppendItem>, Result<Appended, AppendError>),
     /// Look whether there is something to do.
     Wake,
+    /// A host that recovers found claims: they count once the owner has noted them.
+    Recover(Arc<Recovery>),
     /// Try again what the store could not do.
     Retry,
     /// Take a memory image of the guest, if it waits.

@@ -68,7 +68,8 @@ fn look(context: &Arc<Context>, stop: &dyn Fn() -> bool) -> Result<Found, StoreE
     loop {
         let page = context.store.open_tasks(&shards, after, PAGE)?;
         let now = context.clock.now();
-        let waits = |t: &TaskRow| t.queue.is_some() && t.claim.is_none() && !t.paused && t.due_at <= now;
+        let held = |t: &TaskRow| t.paused || t.exhausted.is_some();
+        let waits = |t: &TaskRow| t.queue.is_some() && t.claim.is_none() && !held(t) && t.due_at <= now;
         for task in &page {
             rowless.remove(&(task.run, task.command_no));
             if waits(task) && queues.attempt_of(task.run, task.command_no) != Some(task.attempt) {

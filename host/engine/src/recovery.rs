@@ -8,7 +8,7 @@ use relive_core::{
     ports::{StoreError, TaskRow},
 };
 
-use crate::{context::Context, message::Message};
+use crate::{context::Context, message::Message, remote::Recovery};
 
 /// Rows that are read at once.
 const PAGE: usize = 1_000;
@@ -36,7 +36,7 @@ pub(crate) fn ask(context: &Context, shards: &ShardSet) {
 pub(crate) fn walk(
     context: &Arc<Context>,
     shards: &ShardSet,
-    recovering: bool,
+    recovering: Option<&Arc<Recovery>>,
     stop: &dyn Fn() -> bool,
 ) -> Result<u64, StoreError> {
     let mut woken = 0;
@@ -63,9 +63,13 @@ pub(crate) fn walk(
         let now = context.clock.now();
         let parked = |t: &TaskRow| {
             let waits = t.paused || t.due_at > now || context.remote.queues.holds(t.run, t.command_no, t.attempt);
-            !recovering && t.queue.is_some() && t.claim.is_none() && waits
+            let parked = t.exhausted.is_some() || (t.queue.is_some() && waits);
+            recovering.is_none() && t.claim.is_none() && parked
         };
         for task in page.iter().filter(|task| !parked(task)) {
+            if let Some(recovery) = recovering.filter(|_| task.claim.is_some()) {
+                context.registry.post(task.run, Message::Recover(recovery.clone()));
+            }
             if last.replace(task.run) != Some(task.run) {
                 wake(task.run);
             }

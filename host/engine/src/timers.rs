@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use relive_core::{
     RunKey, ShardSet, Timestamp,
     ports::{HistoryStore, TimerRow},
 };
 
-use crate::{context::Context, message::Message};
+use crate::{context::Context, message::Message, remote::QueueName};
 
 /// Timers that are read from the store at once; twice as many are kept at most.
 const WINDOW: usize = 8_192;
@@ -30,6 +30,8 @@ struct Window {
     /// When owners want to look at a task of theirs: a deadline, the time of the next attempt. In memory alone; what
     /// they follow from stands in the store.
     alarms: BTreeSet<TimerRow>,
+    /// When gates of task queues are to be looked at.
+    gates: BTreeSet<(Timestamp, QueueName)>,
     /// Timers up to here are all in memory; none: all of them are.
     horizon: Option<TimerRow>,
 }
@@ -44,7 +46,12 @@ const FIRST: TimerRow = TimerRow { deadline: Timestamp(0), run: RunKey(0), comma
 
 impl Timers {
     pub fn new() -> Self {
-        let window = Mutex::new(Window { timers: BTreeSet::new(), alarms: BTreeSet::new(), horizon: Some(FIRST) });
+        let window = Mutex::new(Window {
+            timers: BTreeSet::new(),
+            alarms: BTreeSet::new(),
+            gates: BTreeSet::new(),
+            horizon: Some(FIRST),
+        });
         Self { window, changed: Condvar::new(), ending: AtomicBool::new(false) }
     }
 
@@ -95,6 +102,16 @@ impl Timers {
         self.changed.notify_one();
     }
 
+    /// Looks at the gate of a task queue then.
+    pub fn gate(&self, at: Timestamp, queue: QueueName) {
+        let mut window = self.window.lock();
+        let sooner = window.gates.first().is_none_or(|(first, _)| at < *first);
+        window.gates.insert((at, queue));
+        if sooner {
+            self.changed.notify_one();
+        }
+    }
+
     /// Looks at the clock now (a test clock was moved, or the host stops).
     pub fn poke(&self) {
         let _window = self.window.lock();
@@ -123,7 +140,17 @@ impl Timers {
                 let Some(alarm) = window.alarms.pop_first() else { break };
                 context.registry.post(alarm.run, Message::Alarm { command_no: alarm.command_no });
             }
+            let mut gates = Vec::new();
+            while window.gates.first().is_some_and(|(at, _)| *at <= now) {
+                gates.extend(window.gates.pop_first().map(|(_, queue)| queue));
+            }
+            if !gates.is_empty() {
+                // What is served there may set the next look.
+                MutexGuard::unlocked(&mut window, || gates.iter().for_each(|q| context.remote.queues.serve(q)));
+                continue;
+            }
             let alarm = window.alarms.first().map_or(LONGEST_WAIT, |t| Duration::from_nanos(t.deadline.since(now)));
+            let gate = window.gates.first().map_or(LONGEST_WAIT, |(at, _)| Duration::from_nanos(at.since(now)));
             let wait = match (window.timers.first(), window.horizon) {
                 (None, Some(horizon)) => {
                     match load(&*context.store, &context.ownership.owned(), &mut window, horizon) {
@@ -137,7 +164,7 @@ impl Timers {
                 (Some(timer), _) => Duration::from_nanos(timer.deadline.since(now)).min(LONGEST_WAIT),
                 (None, None) => LONGEST_WAIT,
             };
-            self.changed.wait_for(&mut window, wait.min(alarm));
+            self.changed.wait_for(&mut window, wait.min(alarm).min(gate));
         }
     }
 }

@@ -110,7 +110,7 @@ pub struct StepView {
     #[schema(example = "activity")]
     pub kind: &'static str,
     pub name: String,
-    /// `pending`, `completed`, `failed`, `timed-out`, `canceled`.
+    /// `pending`, `exhausted` (an operator decides), `completed`, `failed`, `timed-out`, `canceled`.
     pub state: &'static str,
     pub scheduled_event: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,8 @@ use relive_core::{RunKey, Timestamp, cursor::LogLevel, limits::MAX_EVENT_ID, por
 
 use crate::check::MAX_RUN_KEY;
 
-const NUMBER_BITS: u32 = 24;
+/// The lower bits of a row key; the upper ones are the run.
+pub(crate) const NUMBER_BITS: u32 = 24;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
 const _: () = assert!(MAX_EVENT_ID == NUMBER_MASK && MAX_RUN_KEY == (1 << 39) - 1, "row keys are (run << 24) | number");

@@ -122,6 +122,14 @@ impl HistoryStore for FaultyStore {
     ) -> Result<Vec<TaskRow>, StoreError> {
         self.inner.open_tasks(shards, after, limit)
     }
+    fn exhausted_tasks(
+        &self,
+        ns: &Namespace,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.inner.exhausted_tasks(ns, after, limit)
+    }
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
         self.inner.open_work(run)
     }

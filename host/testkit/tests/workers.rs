@@ -11,7 +11,8 @@ use relive_core::{
     retry::RetryPolicy,
 };
 use relive_engine::{
-    CacheLimits, ClaimedTask, EngineConfig, PendingState, PollRequest, RegisterRequest, Report, TaskChange, WorkerState,
+    CacheLimits, ClaimedTask, EngineConfig, FailedTask, PendingState, PollRequest, RegisterRequest, Report, TaskChange,
+    WorkerState,
 };
 use relive_store::MemoryStore;
 use relive_testkit::{clock::TestClock, embedded::Embedded, model::Op};
@@ -269,6 +270,10 @@ async fn each_of_the_four_deadlines_passes_when_it_should() {
         assert!(!site.beat(&task, None).await.gone);
     }
     site.advance(2 * SECOND);
+    // Nobody answered the last attempt: an operator decides, and the workflow learns of the deadline only then.
+    site.until_event("beat", "it is exhausted", |a| matches!(a, Attributes::TaskExhausted(_))).await;
+    assert_eq!(site.timed_out("beat").await, None);
+    site.give_up("beat").await.expect("recorded");
     site.ended("beat").await;
     assert_eq!(site.timed_out("beat").await, Some((TimeoutType::Heartbeat, 1)));
 
@@ -294,37 +299,158 @@ impl Site {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_poison_task_exhausts_its_attempts_and_is_visible() {
-    let site = Site::new().await;
-    site.host.run("w", &[offer(retries(3)), Op::Await(0)]).await.expect("started");
-    for attempt in 1..=3 {
-        let worker = register(&site.host, &format!("victim-{attempt}"));
-        let tasks = || async {
-            site.advance(SECOND / 10);
-            site.host.engine.task_queue(&Namespace::default(), "default").expect("a queue").backlog > 0
-        };
-        site.host.until("it is ready", tasks).await;
-        let tasks = site.poll_for(&worker, Duration::ZERO, 1).await.expect("polled");
-        assert_eq!(tasks[0].attempt, attempt);
-        // The worker dies with it; nobody hears of it for three beats.
-        site.advance(91 * SECOND);
-        let lost = || async {
-            let workers = site.host.engine.workers(&Namespace::default());
-            workers.iter().any(|w| w.id == worker && w.state == WorkerState::Terminated && w.ended == Some("lost"))
-        };
-        site.host.until("the worker is lost", lost).await;
+impl Site {
+    /// Each attempt takes its worker down: nobody hears of it for three beats.
+    async fn exhaust(&self, id: &str, attempts: u32) -> ClaimedTask {
+        let mut last = None;
+        for attempt in 1..=attempts {
+            let worker = register(&self.host, &format!("victim-{attempt}"));
+            let ready = || async {
+                self.advance(SECOND / 10);
+                self.host.engine.task_queue(&Namespace::default(), "default").expect("a queue").backlog > 0
+            };
+            self.host.until("it is ready", ready).await;
+            let task = self.poll_for(&worker, Duration::ZERO, 1).await.expect("polled").remove(0);
+            assert_eq!(task.attempt, attempt);
+            self.advance(91 * SECOND);
+            let lost = || async {
+                let workers = self.host.engine.workers(&Namespace::default());
+                workers.iter().any(|w| w.id == worker && w.state == WorkerState::Terminated && w.ended == Some("lost"))
+            };
+            self.host.until("the worker is lost", lost).await;
+            last = Some(task);
+        }
+        let held = |a: &Attributes| matches!(a, Attributes::TaskExhausted(e) if e.attempts == attempts);
+        self.until_event(id, "it is exhausted", held).await;
+        last.expect("an attempt")
     }
-    site.ended("w").await;
+
+    async fn failed(&self, queue: Option<&str>) -> Vec<FailedTask> {
+        let queue = queue.map(str::to_owned);
+        self.host.engine.failed_tasks(Namespace::default(), queue, None, 10).await.expect("a page").failed_tasks
+    }
+
+    async fn redrive(&self, id: &str) -> Result<(), Error> {
+        self.host.engine.redrive(Embedded::target(id), 1, "the fault is mended".into()).await
+    }
+
+    async fn give_up(&self, id: &str) -> Result<(), Error> {
+        self.host.engine.give_up(Embedded::target(id), 1, "not worth it".into()).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_task_is_held_and_begins_again_when_an_operator_says_so() {
+    let mut site = Site::new().await;
+    site.host.run("w", &[offer(retries(3)), Op::Await(0)]).await.expect("started");
+    assert_eq!(site.redrive("w").await.expect_err("its attempts go on").code, "not-exhausted");
+    let last = site.exhaust("w", 3).await;
     let told = site.host.engine.status().workers;
     assert!(told.lost >= 3 && told.attempts_given_back == 3, "{told:?}");
-    let failed = site.history("w").await.into_iter().find_map(|e| match e.body.attributes {
+    let failed = site.failed(None).await;
+    assert_eq!((failed.len(), failed[0].attempts, &*failed[0].last_failure.code), (1, 3, "worker-lost"));
+    assert_eq!((&*failed[0].workflow_id, failed[0].input.as_str()), ("w", r#"{"to":"Ada"}"#));
+    assert_eq!((site.failed(Some("default")).await.len(), site.failed(Some("other")).await.len()), (1, 0));
+    let shown = site.host.engine.show(Embedded::target("w")).await.expect("shown");
+    assert_eq!((shown.steps[0].state, shown.steps[0].attempts), ("exhausted", 3));
+    assert!(shown.waits_for[0].contains("an operator") && shown.waits_for[0].contains("worker-lost"), "{shown:?}");
+    let page = site.host.engine.pending_activities(Namespace::default(), None, None, 10).await.expect("a page");
+    assert_eq!(page.activities[0].state, PendingState::Exhausted);
+    // Nothing begins by itself: not with time, and not with another host.
+    for epoch in [2, 3] {
+        site.advance(10_000 * SECOND);
+        site.worker = register(&site.host, "well");
+        site.nothing_is_ready().await;
+        site.host.verify().await;
+        site.restart(epoch).await;
+    }
+    let known = || async { site.failed(None).await.len() == 1 };
+    site.host.until("the other host knows", known).await;
+    let late = site.report(&last, Report::Completed(json("1"))).await.expect_err("too late");
+    assert_eq!(late.code, "superseded");
+    site.redrive("w").await.expect("recorded");
+    assert_eq!(site.redrive("w").await.expect_err("once is enough").code, "not-exhausted");
+    assert!(site.failed(None).await.is_empty());
+    site.worker = register(&site.host, "well");
+    let again = site.take().await;
+    assert_eq!(again.attempt, 1);
+    assert_eq!(again.execution.idempotency_key(again.command_no), last.execution.idempotency_key(last.command_no));
+    site.report(&again, Report::Completed(json("2"))).await.expect("accepted");
+    assert_eq!(site.ended("w").await, Status::Completed);
+    assert_eq!(site.redrive("w").await.expect_err("it is over").code, "closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_fails_as_its_last_attempt_did() {
+    let site = Site::new().await;
+    site.host.run("w", &[offer(retries(2)), Op::Await(0), Op::Message("end".into()), Op::Await(1)]).await.expect("run");
+    site.exhaust("w", 2).await;
+    site.give_up("w").await.expect("recorded");
+    let history = site.history("w").await;
+    let of = |name: &str| history.iter().position(|e| e.event_type().name() == name).expect("an event");
+    assert!(of("TaskExhausted") < of("CommandIssued") && of("CommandIssued") + 1 == of("TaskFailed"));
+    let failed = history.into_iter().find_map(|e| match e.body.attributes {
         Attributes::TaskFailed(f) => Some((f.attempt, f.failure.code)),
         _ => None,
     });
-    assert_eq!(failed, Some((3, "worker-lost".to_owned())));
-    let gone = site.poll_for(&site.worker, Duration::ZERO, 1).await.expect_err("lost as well");
-    assert_eq!(gone.code, "unknown-worker");
+    assert_eq!(failed, Some((2, "worker-lost".to_owned())));
+    assert_eq!(site.give_up("w").await.expect_err("it is resolved").code, "unknown-step");
+    site.host.send("w", "end", "m", "1").await.expect("sent");
+    site.ended("w").await;
+    assert!(site.failed(None).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_keeps_its_deadline_and_can_be_canceled() {
+    let site = Site::new().await;
+    let bounded = ActivityOptions { schedule_to_close: Some(1_000 * SECOND), ..retries(1) };
+    site.host.run("bounded", &[offer(bounded), Op::Await(0)]).await.expect("started");
+    site.exhaust("bounded", 1).await;
+    site.advance(1_000 * SECOND);
+    site.ended("bounded").await;
+    let last = site.history("bounded").await.into_iter().find_map(|e| match e.body.attributes {
+        Attributes::TaskTimedOut(t) => Some((t.timeout, t.last_failure.expect("a failure").code)),
+        _ => None,
+    });
+    assert_eq!(last, Some((TimeoutType::ScheduleToClose, "worker-lost".to_owned())));
+    let options = ActivityOptions { cancellation: CancellationType::Wait, ..retries(1) };
+    let program = [offer(options), Op::Message("go".into()), Op::Await(1), Op::Cancel(0), Op::Message("end".into())];
+    site.host.run("canceled", &[&program[..], &[Op::Await(2)]].concat()).await.expect("started");
+    site.exhaust("canceled", 1).await;
+    site.host.send("canceled", "go", "m", "1").await.expect("sent");
+    site.until_event("canceled", "it is canceled", |a| matches!(a, Attributes::TaskCanceled(_))).await;
+    site.host.send("canceled", "end", "n", "1").await.expect("sent");
+    site.ended("canceled").await;
+    // An operator may also begin it anew, or end it all.
+    site.host.run("reset", &[offer(retries(1)), Op::Await(0)]).await.expect("started");
+    site.exhaust("reset", 1).await;
+    let anew = TaskChange::Reset { keep_details: false };
+    site.host.engine.change_activity(Embedded::target("reset"), 1, anew, String::new()).await.expect("reset");
+    site.exhaust("reset", 1).await;
+    site.host.verify().await;
+    site.host.engine.terminate(Embedded::target("reset"), "enough".into()).await.expect("terminated");
+    assert!(site.failed(None).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activity_that_ends_its_host_each_time_is_held_too() {
+    let mut site = Site::new().await;
+    let program = [Op::Offer { name: "hang".into(), input: "1".into(), options: retries(2) }, Op::Await(0)];
+    site.host.run("w", &program).await.expect("started");
+    for epoch in [2, 3] {
+        site.restart(epoch).await;
+    }
+    site.until_event("w", "it is exhausted", |a| matches!(a, Attributes::TaskExhausted(_))).await;
+    let failed = site.failed(None).await;
+    assert_eq!((failed[0].attempts, &*failed[0].last_failure.code, &failed[0].task_queue), (2, "attempt-lost", &None));
+    // A crash is none of its attempts now.
+    site.restart(4).await;
+    assert_eq!(site.failed(None).await[0].attempts, 2);
+    site.redrive("w").await.expect("recorded");
+    let begun = || async { site.host.sink.attempts().values().sum::<u32>() == 1 };
+    site.host.until("its first attempt runs", begun).await;
+    site.host.engine.terminate(Embedded::target("w"), "enough".into()).await.expect("terminated");
+    site.host.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use relive_activity::{ActivityRegistry, DispatchLimits, Grants, WasmLimits, code};
 use relive_core::ports::{
-    ActivityRow, ActivityRunner, Catalog, ComponentMeta, Implementation, StoreError, StoreErrorKind, VersionRow,
+    ActivityRow, ActivityRunner, Catalog, ComponentMeta, Implementation, QueueRow, StoreError, StoreErrorKind,
+    VersionRow,
 };
 use relive_core::{Digest, Namespace, Timestamp};
 
@@ -64,6 +65,12 @@ impl Catalog for TestCatalog {
         Ok(self.rows.lock().get(&(namespace.clone(), name.to_owned())).cloned())
     }
     fn activities(&self, _: &Namespace) -> Result<Vec<ActivityRow>, StoreError> {
+        unused()
+    }
+    fn put_queue(&self, _: &QueueRow) -> Result<(), StoreError> {
+        unused()
+    }
+    fn queues(&self) -> Result<Vec<QueueRow>, StoreError> {
         unused()
     }
 }

@@ -3,6 +3,7 @@
 mod activities;
 mod components;
 mod executions;
+mod failed_tasks;
 mod health;
 mod hosts;
 mod keys;
@@ -33,7 +34,7 @@ fn table() -> OpenApiRouter<Engine> {
         .routes(routes!(workers::end))
         .routes(routes!(workers::beat))
         .routes(routes!(task_queues::list))
-        .routes(routes!(task_queues::describe))
+        .routes(routes!(task_queues::describe, task_queues::limit))
         .routes(routes!(task_queues::poll))
         .routes(routes!(tasks::claim))
         .routes(routes!(tasks::answer))
@@ -42,6 +43,7 @@ fn table() -> OpenApiRouter<Engine> {
         .routes(routes!(tasks::cancel))
         .routes(routes!(tasks::heartbeat))
         .routes(routes!(tasks::defer))
+        .routes(routes!(failed_tasks::list))
         .routes(routes!(verify::namespace))
         .routes(routes!(executions::list::list, executions::start::start))
         .nest("/executions/{id}", executions::of_one());

@@ -1,9 +1,10 @@
 //! `POST /task-queues/{queue}/poll`: tasks for a worker, at once or when one is ready. `GET /task-queues` and
-//! `GET /task-queues/{queue}`: what waits, who has what, who asks.
+//! `GET /task-queues/{queue}`: what waits, who has what, who asks. `PUT /task-queues/{queue}`: its limits.
 
 use std::time::Duration;
 
 use axum::{Json, extract::State};
+use relive_core::ports::{QueueLimits, RateLimit};
 use relive_engine::{Engine, PollRequest, QueueView};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -131,4 +132,57 @@ pub async fn describe(
     Param(queue): Param,
 ) -> Result<Json<QueueView>, Problem> {
     Ok(Json(engine.task_queue(&namespace, &queue)?))
+}
+
+/// The limits of a queue; what is absent or null is not limited.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TaskQueueLimits)]
+struct Limits {
+    /// Attempts per second that are handed to workers at most.
+    #[schema(exclusive_minimum = 0, maximum = 1000000)]
+    rate: Option<f64>,
+    /// With `rate`: as many may go out at once after a pause; one second's worth if absent.
+    #[schema(minimum = 1, maximum = 1000000)]
+    burst: Option<u32>,
+    /// Attempts that workers have at once at most, all workers together.
+    #[schema(minimum = 1, maximum = 1000000)]
+    concurrency: Option<u32>,
+}
+
+impl Limits {
+    fn checked(self) -> Result<QueueLimits, Problem> {
+        if self.rate.is_none() && self.burst.is_some() {
+            return Err(Problem::invalid("invalid-argument", "burst belongs to a rate; give both, or neither"));
+        }
+        let rate = self.rate.map(|per_second| {
+            // A rate out of its range is refused below; the cast saturates.
+            let second = per_second.ceil().max(1.0) as u32;
+            RateLimit { per_second, burst: self.burst.unwrap_or(second) }
+        });
+        Ok(QueueLimits { rate, concurrency: self.concurrency })
+    }
+}
+
+/// Limits a task queue: how fast attempts go out, and how many workers have at once
+///
+/// Takes the place of the limits before, at once: polls that wait are served if there is room. What workers have already
+/// stays theirs. Each host of a cluster holds the queue's tasks of its own shards to these limits.
+#[utoipa::path(
+    put,
+    path = "/task-queues/{queue}",
+    tag = "operate",
+    operation_id = "limit-task-queue",
+    request_body(content = Limits),
+    responses((status = 200, description = "The queue, with its limits", body = QueueView)),
+    extensions(("x-problems" = json!(["invalid-argument", "shutting-down"])))
+)]
+pub async fn limit(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    Param(queue): Param,
+    JsonBody(bytes): JsonBody,
+) -> Result<Json<QueueView>, Problem> {
+    let limits = parse::<Limits>(&bytes)?.checked()?;
+    Ok(Json(engine.limit_task_queue(&namespace, &queue, limits).await?))
 }

@@ -378,7 +378,7 @@ struct ClaimBody {
     operation_id = "claim-task",
     request_body(content = ClaimBody),
     responses((status = 200, description = "It is the worker's", body = TaskView)),
-    extensions(("x-problems" = json!(["unknown-task", "unknown-worker", "superseded", "busy", "shutting-down", "invalid-argument"])))
+    extensions(("x-problems" = json!(["unknown-task", "unknown-worker", "superseded", "busy", "queue-limited", "shutting-down", "invalid-argument"])))
 )]
 pub async fn claim(
     State(engine): State<Engine>,

@@ -127,6 +127,11 @@ fn describe(event_type: &str, a: &Attributes) -> String {
             None => format!("{}{attempt}", text(&a.timeout)),
         },
         "TaskRetryScheduled" => format!("{}, again at {}", failure(&attempt), a.next_at.unwrap_or_default()),
+        "TaskExhausted" => match &a.last_failure {
+            Some(last) => format!("{last} (after {} attempts); an operator decides", a.attempts.unwrap_or_default()),
+            None => String::new(),
+        },
+        "CommandIssued" => format!("{} of #{}", text(&a.name), a.target.unwrap_or_default()),
         "ExecutionContinuedAsNew" => format!("run {} {}", text(&a.new_run_id), json(&a.input)),
         "TimerCreated" => duration(a.duration.unwrap_or_default()),
         "TimerCanceled" | "TaskCancelRequested" => format!("of #{}", a.target.unwrap_or_default()),

@@ -7,6 +7,7 @@ mod completions;
 mod deploy;
 mod dev;
 mod doctor;
+mod failed_tasks;
 mod fork;
 mod history;
 mod hosts;
@@ -89,6 +90,8 @@ pub enum Verb {
     Worker(worker::Args),
     /// Activities that are not resolved, and answers for them by token
     Activity(activity::Args),
+    /// Activities whose attempts are exhausted: have them begin again, or give them up
+    FailedTasks(failed_tasks::Args),
     /// The hosts of a cluster
     Hosts(hosts::Args),
     /// Who owns which shard of a cluster
@@ -129,6 +132,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::TaskQueue(args) => task_queue::run(&args, context),
         Verb::Worker(args) => worker::run(&args, context),
         Verb::Activity(args) => activity::run(&args, context),
+        Verb::FailedTasks(args) => failed_tasks::run(&args, context),
         Verb::Hosts(args) => hosts::run(&args, context),
         Verb::Shards(args) => shards::run(&args, context),
         Verb::Verify(args) => verify::run(&args, context),

@@ -99,3 +99,15 @@ pub struct TaskRetryScheduled {
     /// When the next one is due.
     pub next_at: Timestamp,
 }
+
+/// The last attempt that the retry policy allows ended without an answer: whoever ran it was lost. The promise stays
+/// open, the guest is not told, and no attempt begins until an operator has it begun again or given up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskExhausted {
+    /// Attempts made.
+    pub attempts: u32,
+    /// The deadline that passed, where it was one.
+    pub timeout: Option<TimeoutType>,
+    /// How the last attempt ended.
+    pub last_failure: Failure,
+}

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 pub use activity::{
-    TaskCancelRequested, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled, TaskStarted,
-    TaskTimedOut, TimeoutType,
+    TaskCancelRequested, TaskCanceled, TaskCompleted, TaskExhausted, TaskFailed, TaskRetryScheduled, TaskScheduled,
+    TaskStarted, TaskTimedOut, TimeoutType,
 };
 pub use marker::VersionRecorded;
 pub(crate) use old::ExecutionStartedV1;
@@ -145,6 +145,7 @@ events! {
     25 TaskCanceled            Activity Inbound;
     26 TaskRetryScheduled      Activity Control;
     27 TaskStarted             Activity Control;
+    28 TaskExhausted           Activity Control;
     40 TimerCreated            Timer    Command;
     41 TimerFired              Timer    Inbound;
     42 TimerCanceled           Timer    Command;

@@ -26,6 +26,8 @@ pub enum Violation {
     CommandOrder(u64),
     #[error("I6: event {event} resolves command {command_no}, {why}")]
     Resolution { event: u64, command_no: u64, why: &'static str },
+    #[error("I6: event {event} is about an attempt of command {command_no}, {why}")]
+    Attempt { event: u64, command_no: u64, why: &'static str },
     #[error("I6: event {event} repeats the inbound key {key}")]
     RepeatedInbound { event: u64, key: String },
     #[error("I9: the timer of command {command_no} fired {early_nanos} ns early, at event {event}")]

@@ -15,6 +15,8 @@ struct Step {
     deadline: Option<Timestamp>,
     resolved: bool,
     given_up: bool,
+    /// Held until an operator decides.
+    exhausted: bool,
 }
 
 /// Checks a whole history, oldest event first: I2 (times), I4, I5 (numbers), I6, I9.
@@ -36,6 +38,7 @@ fn steps(events: &[HistoryEvent]) -> Result<BTreeMap<u64, Step>, Violation> {
         {
             return Err(Violation::RepeatedInbound { event: event.event_id, key });
         }
+        revive(&mut steps, &event.body.attributes);
         let Some(command_no) = event.body.command_no else {
             continue;
         };
@@ -47,9 +50,45 @@ fn steps(events: &[HistoryEvent]) -> Result<BTreeMap<u64, Step>, Violation> {
             record(&mut steps, command_no, &event.body.attributes);
         } else if event.event_type().is_resolution() {
             resolve(&mut steps, event, command_no)?;
+        } else {
+            attempt(&mut steps, event, command_no)?;
         }
     }
     Ok(steps)
+}
+
+/// What lets the attempts of exhausted activities begin again: an operator, or a fork, which begins all of them anew.
+fn revive(steps: &mut BTreeMap<u64, Step>, attributes: &Attributes) {
+    match attributes {
+        Attributes::CommandIssued(issued) => {
+            if let Some(step) = issued.revives().and_then(|no| steps.get_mut(&no)) {
+                step.exhausted = false;
+            }
+        }
+        Attributes::ExecutionForked(_) => steps.values_mut().for_each(|s| s.exhausted = false),
+        _ => {}
+    }
+}
+
+/// No attempt of an activity begins while it is exhausted. What is said of one that was given up does not matter.
+fn attempt(steps: &mut BTreeMap<u64, Step>, event: &HistoryEvent, command_no: u64) -> Result<(), Violation> {
+    let exhausted = match event.body.attributes {
+        Attributes::TaskExhausted(_) => true,
+        Attributes::TaskStarted(_) | Attributes::TaskRetryScheduled(_) => false,
+        _ => return Ok(()),
+    };
+    let wrong = |why| Err(Violation::Attempt { event: event.event_id, command_no, why });
+    match steps.get_mut(&command_no) {
+        None => wrong("which was not issued"),
+        Some(step) if step.deadline.is_some() => wrong("which is of another kind"),
+        Some(step) if step.given_up => Ok(()),
+        Some(step) if step.resolved && exhausted => wrong("which was resolved before"),
+        Some(step) if step.exhausted => wrong("which is exhausted: nobody let it begin again"),
+        Some(step) => {
+            step.exhausted = exhausted;
+            Ok(())
+        }
+    }
 }
 
 fn record(steps: &mut BTreeMap<u64, Step>, command_no: u64, attributes: &Attributes) {
@@ -81,6 +120,9 @@ fn resolve(steps: &mut BTreeMap<u64, Step>, event: &HistoryEvent, command_no: u6
     let timer = matches!(event.body.attributes, Attributes::TimerFired(_));
     if timer != step.deadline.is_some() {
         return wrong("which is of another kind");
+    }
+    if step.exhausted && !step.given_up && matches!(event.body.attributes, Attributes::TaskCompleted(_)) {
+        return wrong("which is exhausted: nobody let it begin again");
     }
     step.resolved = true;
     match step.deadline {
@@ -116,10 +158,12 @@ pub struct Rows {
     /// Command numbers of task and timer rows.
     pub tasks: BTreeSet<u64>,
     pub timers: BTreeSet<u64>,
+    /// Those of the tasks that are marked as exhausted.
+    pub exhausted: BTreeSet<u64>,
 }
 
 /// Checks a history against its rows (I7): an open run's task and timer rows are its unresolved commands, a closed
-/// one has none, and the row's numbers are the history's.
+/// one has none, tasks are exhausted where history says so, and the row's numbers are the history's.
 pub fn validate_rows(events: &[HistoryEvent], rows: &Rows) -> Result<(), Violation> {
     let steps = steps(events)?;
     let fail = |what: String| Err(Violation::Rows(what));
@@ -150,6 +194,12 @@ pub fn validate_rows(events: &[HistoryEvent], rows: &Rows) -> Result<(), Violati
             let state = if held.contains(no) { "a row and is not pending" } else { "no row and is pending" };
             return fail(format!("command {no} has {state} ({what})"));
         }
+    }
+    let wanted: BTreeSet<u64> = pending(false).into_iter().filter(|no| steps[no].exhausted).collect();
+    if let Some(no) = rows.exhausted.symmetric_difference(&wanted).next() {
+        let state =
+            if wanted.contains(no) { "is exhausted and its row is not" } else { "is not exhausted, its row is" };
+        return fail(format!("command {no} {state}"));
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
-//! The catalog port: components by digest, workflows with their versions, activities with what runs them.
+//! The catalog port: components by digest, workflows with their versions, activities with what runs them, task queues
+//! with their limits.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
+use super::{QueueRow, StoreError};
 use crate::{
     ids::{Digest, Namespace},
     json::Json,
@@ -64,7 +65,7 @@ impl Implementation {
     }
 }
 
-/// Components, versions and activities. Each write is durable when it returns; callers retry transient errors.
+/// Components, versions, activities and queues. Each write is durable when it returns; callers retry transient errors.
 pub trait Catalog: Send + Sync {
     /// Keeps a component. The same bytes again are the same component.
     fn put_component(&self, meta: &ComponentMeta, bytes: &[u8]) -> Result<(), StoreError>;
@@ -80,4 +81,8 @@ pub trait Catalog: Send + Sync {
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> Result<(), StoreError>;
     fn activity(&self, namespace: &Namespace, name: &str) -> Result<Option<ActivityRow>, StoreError>;
     fn activities(&self, namespace: &Namespace) -> Result<Vec<ActivityRow>, StoreError>;
+    /// Puts limits in the place of those that the queue had; none at all: the row goes.
+    fn put_queue(&self, row: &QueueRow) -> Result<(), StoreError>;
+    /// The queues that have limits, of all namespaces, by namespace and name.
+    fn queues(&self) -> Result<Vec<QueueRow>, StoreError>;
 }

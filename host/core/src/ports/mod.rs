@@ -7,6 +7,7 @@ mod clock;
 mod cluster;
 mod images;
 mod queue;
+mod queue_limits;
 mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult};
@@ -18,7 +19,8 @@ pub use queue::{
     Delivery, EventFeed, FeedEvent, Fetched, PublishCount, QueueDepth, QueueError, QueueErrorKind, QueueName, Receipt,
     Signal, Signals, TaskMessage, TaskQueue,
 };
+pub use queue_limits::{MAX_AT_ONCE, QueueLimits, QueueRow, RATES, RateLimit};
 pub use store::{
-    AppendError, AppendItem, Appended, Claim, ExecutionRow, HistoryStore, ListFilter, NewExecution, Published,
-    RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
+    AppendError, AppendItem, Appended, Claim, ExecutionRow, Exhausted, HistoryStore, ListFilter, NewExecution,
+    Published, RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
 };

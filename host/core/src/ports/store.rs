@@ -8,7 +8,7 @@ use super::StoredImage;
 use crate::{
     codec::StoredEvent,
     cursor::LogLine,
-    event::BlockReason,
+    event::{BlockReason, TaskExhausted},
     ids::{Digest, ExecutionKey, Namespace, RunId, RunKey, WorkflowId},
     json::Json,
     options::ActivityOptions,
@@ -165,6 +165,8 @@ pub struct TaskRow {
     pub paused: bool,
     /// What an operator put in place of the options that were asked for.
     pub options: Option<Arc<ActivityOptions>>,
+    /// Its attempts are used up and nobody answered the last: no attempt begins until an operator decides.
+    pub exhausted: Option<Arc<Exhausted>>,
 }
 
 impl TaskRow {
@@ -184,8 +186,16 @@ impl TaskRow {
             cancel_requested: false,
             paused: false,
             options: None,
+            exhausted: None,
         }
     }
+}
+
+/// How a task came to be held, as its event says, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exhausted {
+    pub at: Timestamp,
+    pub how: TaskExhausted,
 }
 
 /// A lease on one attempt of a task: a worker's, or that of whoever has its token.
@@ -427,8 +437,16 @@ pub trait HistoryStore: Send + Sync {
     /// A run's open tasks and timers.
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError>;
 
+    /// Open tasks of a namespace, of all shards, that are exhausted (indexed), by (run, command), strictly after `after`.
+    fn exhausted_tasks(
+        &self,
+        namespace: &Namespace,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError>;
+
     /// Called once by a host that takes shards over after an unclean end: attempts of their tasks without a queue and
-    /// without a claim that were due by `now` count as made (those that workers and others have live on with their
+    /// without a claim that were due by `now` count as made, but for exhausted ones (those that workers and others have live on with their
     /// claims), and `running` (runs of any shard whose guests were on a thread) get a crash more. Durable.
     fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError>;
 

@@ -12,7 +12,7 @@ use relive_core::{
 use tokio::sync::Semaphore;
 
 use super::{BEAT_EVERY, Cluster, LEASE, MARGIN, placement};
-use crate::{context::Context, message::Message, recovery};
+use crate::{context::Context, facade::workers::read_limits, message::Message, recovery};
 
 /// How long shards that go wait for what is in flight; then they are let go of all the same, and the fence decides.
 const HAND_OVER: Duration = Duration::from_secs(5);
@@ -89,6 +89,9 @@ impl Keeper {
         if self.revision.replace(view.catalog_revision) != Some(view.catalog_revision) {
             context.workflows.forget();
             context.activity_host.refresh();
+            if let Err(error) = read_limits(context) {
+                tracing::warn!(%error, "failed to read the limits of task queues");
+            }
         }
         Ok(self.cluster.set_view(view))
     }

@@ -11,6 +11,7 @@ use super::lookup::store_error;
 use crate::{
     engine::Engine,
     message::{Control, Incoming, Message, Reply, TaskChange},
+    owner::{Decided, Decision},
     requests::Target,
 };
 
@@ -44,6 +45,21 @@ impl Engine {
         note: String,
     ) -> Result<(), Error> {
         self.tell(target, |reply| Message::Control(Control::Task { command_no, change, note, reply })).await
+    }
+
+    /// Has the attempts of an exhausted activity begin again from the first, under the same idempotency key.
+    /// `not-exhausted` if its attempts go on, `unknown-step` if there is none such.
+    pub async fn redrive(&self, target: Target, command_no: u64, note: String) -> Result<(), Error> {
+        self.decide(target, command_no, Decided::Redrive, note).await
+    }
+
+    /// Resolves an exhausted activity with how its last attempt ended: the workflow goes on with that failure.
+    pub async fn give_up(&self, target: Target, command_no: u64, note: String) -> Result<(), Error> {
+        self.decide(target, command_no, Decided::GiveUp, note).await
+    }
+
+    async fn decide(&self, target: Target, command_no: u64, what: Decided, note: String) -> Result<(), Error> {
+        self.tell(target, |reply| Message::Decided(Box::new(Decision { command_no, what, note, reply }))).await
     }
 
     /// The options in force of an activity that is not resolved.

@@ -4,6 +4,7 @@
 mod control;
 pub(crate) mod deep;
 mod deploy;
+mod failed;
 pub(crate) mod follow;
 mod fork;
 mod lookup;
@@ -19,5 +20,6 @@ mod tasks;
 mod verify;
 pub(crate) mod workers;
 
+pub use failed::{FailedPage, FailedTask};
 pub use pending::{PendingActivity, PendingPage, PendingState};
 pub use policies::derived_id;

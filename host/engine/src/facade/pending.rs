@@ -28,6 +28,8 @@ pub enum PendingState {
     Running,
     /// An operator paused it.
     Paused,
+    /// Its attempts are used up and nobody answered the last: an operator decides.
+    Exhausted,
 }
 
 /// An activity that is scheduled and not resolved.
@@ -123,7 +125,9 @@ impl Engine {
             task_queue: row.queue.as_deref().map(str::to_owned),
             worker: row.claim.as_ref().and_then(|c| c.worker.as_deref()).map(str::to_owned),
             started_at: row.claim.as_ref().map(|c| c.at),
-            last_failure: retrying.map(|r| r.last_failure),
+            last_failure: retrying
+                .map(|r| r.last_failure)
+                .or_else(|| row.exhausted.as_ref().map(|exhausted| exhausted.how.last_failure.clone())),
             heartbeat_details: row.details.clone(),
             cancel_requested: row.cancel_requested,
         }))
@@ -132,6 +136,8 @@ impl Engine {
     fn state_of(&self, row: &TaskRow) -> PendingState {
         if row.claim.is_some() {
             PendingState::Running
+        } else if row.exhausted.is_some() {
+            PendingState::Exhausted
         } else if row.paused {
             PendingState::Paused
         } else if row.due_at > self.context.clock.now() {
@@ -151,6 +157,13 @@ impl Engine {
     }
 
     fn waits_on(&self, of: &ExecutionRow, row: &TaskRow) -> Option<String> {
+        if let Some(exhausted) = &row.exhausted {
+            let (code, id, no) = (&exhausted.how.last_failure.code, &of.execution.workflow_id, row.command_no);
+            let decide = format!("`relive failed-tasks redrive {id} {no}` or `give-up`");
+            return Some(format!(
+                "an operator: its attempts are exhausted, nobody answered the last ({code}): {decide}"
+            ));
+        }
         if let Some(claim) = &row.claim {
             return Some(match claim.worker.as_deref() {
                 Some(worker) => format!("worker {worker} has it"),
@@ -161,7 +174,11 @@ impl Engine {
         if row.paused {
             return Some("paused by an operator".to_owned());
         }
-        let view = self.context.remote.queues.view(&(of.execution.namespace.clone(), queue.clone()));
+        let name = (of.execution.namespace.clone(), queue.clone());
+        let view = self.context.remote.queues.view(&name, self.context.clock.now());
+        if let Some(limit) = view.as_ref().and_then(|v| v.held_back) {
+            return Some(format!("waits in task queue {queue}, which is held back by its {limit} limit"));
+        }
         Some(match view.and_then(|v| v.last_poll) {
             Some(_) => format!("waits for a worker of task queue {queue}"),
             None => format!(
@@ -171,7 +188,7 @@ impl Engine {
     }
 }
 
-fn cursor(text: &str) -> Result<(RunKey, u64), Error> {
+pub(super) fn cursor(text: &str) -> Result<(RunKey, u64), Error> {
     let parsed = text.split_once('-').and_then(|(run, no)| Some((RunKey(run.parse().ok()?), no.parse().ok()?)));
     parsed.ok_or_else(|| {
         Error::new(

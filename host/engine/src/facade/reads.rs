@@ -187,7 +187,7 @@ fn waits_for(row: &ExecutionRow, steps: &[StepView], on: &[(u64, String)]) -> Ve
         status if !status.is_open() => return Vec::new(),
         _ => {}
     }
-    let pending = steps.iter().filter(|s| s.state == "pending");
+    let pending = steps.iter().filter(|s| matches!(s.state, "pending" | "exhausted"));
     let mut waits: Vec<String> = pending
         .map(|step| match (step.deadline, step.attempts) {
             (Some(deadline), _) => format!("timer {} until {deadline}", step.command_no),

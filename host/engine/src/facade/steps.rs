@@ -14,6 +14,7 @@ use crate::views::StepView;
 pub(crate) fn steps(events: &[HistoryEvent]) -> Vec<StepView> {
     let mut steps: BTreeMap<u64, StepView> = BTreeMap::new();
     for event in events {
+        begin_again(&mut steps, &event.body.attributes);
         let Some(command_no) = event.body.command_no else {
             continue;
         };
@@ -33,6 +34,20 @@ pub(crate) fn steps(events: &[HistoryEvent]) -> Vec<StepView> {
         }
     }
     steps.into_values().collect()
+}
+
+/// Exhausted activities whose attempts begin again, by an operator or in a fork.
+fn begin_again(steps: &mut BTreeMap<u64, StepView>, attributes: &Attributes) {
+    let revived = match attributes {
+        Attributes::CommandIssued(issued) if issued.revives().is_some() => issued.revives(),
+        Attributes::ExecutionForked(_) => None,
+        _ => return,
+    };
+    for (no, step) in steps.iter_mut().filter(|(_, step)| step.state == "exhausted") {
+        if revived.is_none_or(|revived| revived == *no) {
+            (step.state, step.attempts, step.failure) = ("pending", 1, None);
+        }
+    }
 }
 
 fn begun(event: &HistoryEvent, command_no: u64) -> StepView {
@@ -73,6 +88,10 @@ fn resolve(step: &mut StepView, event: &HistoryEvent) {
         Attributes::TaskRetryScheduled(a) => {
             step.attempts = a.attempt + 1;
             step.failure = Some(a.failure.clone());
+            return;
+        }
+        Attributes::TaskExhausted(a) => {
+            (step.state, step.attempts, step.failure) = ("exhausted", a.attempts, Some(a.last_failure.clone()));
             return;
         }
         Attributes::TaskCompleted(a) => {

@@ -99,6 +99,7 @@ impl Engine {
                 applied_through: row.applied_through,
                 tasks: tasks.iter().map(|t| t.command_no).collect(),
                 timers: timers.iter().map(|t| t.command_no).collect(),
+                exhausted: tasks.iter().filter(|t| t.exhausted.is_some()).map(|t| t.command_no).collect(),
             };
             validate_rows(&events, &rows)?;
             Ok(events.len() as u64)

@@ -3,16 +3,21 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
-use relive_core::{Error, ErrorKind, Namespace, ids::check_id};
+use relive_core::{
+    Error, ErrorKind, Namespace,
+    ids::check_id,
+    ports::{QueueLimits, QueueRow, StoreError},
+};
 use tokio::{sync::oneshot, time::Instant};
 
+use super::lookup::store_error;
 use crate::{
     context::Context,
     engine::Engine,
     message::Message,
     remote::{
-        ClaimRequest, ClaimedBy, ClaimedTask, Lost, NotClaimed, Poller, QueueView, Registration, TaskRef, TaskToken,
-        WorkerView,
+        ClaimRequest, ClaimedBy, ClaimedTask, Lost, NotClaimed, Pass, Poller, QueueView, Recovery, Registration, Taken,
+        TaskRef, TaskToken, WorkerView,
     },
     requests::{PollRequest, RegisterRequest},
 };
@@ -80,14 +85,31 @@ impl Engine {
     /// The task queues of a namespace that have been used lately.
     #[must_use]
     pub fn task_queues(&self, namespace: &Namespace) -> Vec<QueueView> {
-        self.context.remote.queues.views(namespace)
+        self.context.remote.queues.views(namespace, self.context.clock.now())
     }
 
     /// One queue; an empty one if it was never used, for queues need no making.
     pub fn task_queue(&self, namespace: &Namespace, name: &str) -> Result<QueueView, Error> {
         check_id(name, "task queue").map_err(|e| invalid(e.to_string()))?;
-        let view = self.context.remote.queues.view(&(namespace.clone(), name.into()));
+        let view = self.context.remote.queues.view(&(namespace.clone(), name.into()), self.context.clock.now());
         Ok(view.unwrap_or_else(|| QueueView { name: name.to_owned(), ..QueueView::default() }))
+    }
+
+    /// Puts limits in the place of those that a queue had. Durable when this returns.
+    pub async fn limit_task_queue(
+        &self,
+        namespace: &Namespace,
+        name: &str,
+        limits: QueueLimits,
+    ) -> Result<QueueView, Error> {
+        self.accepting()?;
+        check_id(name, "task queue").map_err(|e| invalid(e.to_string()))?;
+        limits.check().map_err(invalid)?;
+        let row = QueueRow { namespace: namespace.clone(), name: name.into(), limits };
+        let key = (row.namespace.clone(), row.name.clone());
+        self.blocking(move |engine| engine.context.catalog.put_queue(&row).map_err(store_error)).await?;
+        self.context.remote.queues.set_limits(&key, limits, self.context.clock.now());
+        self.task_queue(namespace, name)
     }
 
     /// Takes tasks for a worker: those that are ready, else the first that becomes ready while the poll waits. Each is
@@ -111,8 +133,9 @@ impl Engine {
             let poller = Poller { worker: worker.clone(), activities: activities.clone(), reply };
             let waiting = match context.remote.queues.wait(&name, poller, context.clock.now()) {
                 Ok(waiting) => Some(waiting),
-                Err((task, poller)) => {
-                    self.claim(task, poller.worker, poller.reply);
+                Err(ready) => {
+                    let (Taken { task, pass }, poller) = *ready;
+                    self.claim(task, pass, poller.worker, poller.reply);
                     None
                 }
             };
@@ -148,11 +171,15 @@ impl Engine {
         .await?;
         let (reply, answer) = oneshot::channel();
         self.context.remote.queues.remove(task.run, task.command_no);
-        self.claim(task, worker, reply);
+        self.claim(task, Pass::Wanted, worker, reply);
         match answer.await {
             Ok(Ok(task)) => Ok(*task),
             Ok(Err(NotClaimed::Busy)) => {
                 Err(Error::new(ErrorKind::TaskQueue, "busy", "a worker has this attempt; leave it to that one"))
+            }
+            Ok(Err(NotClaimed::Limited)) => {
+                let message = "the task queue lets no more attempts out now, by its limits; try again later";
+                Err(Error::new(ErrorKind::TaskQueue, "queue-limited", message))
             }
             _ => {
                 let message = "this attempt is not due any more: it was tried again, resolved, or given up";
@@ -161,15 +188,15 @@ impl Engine {
         }
     }
 
-    fn claim(&self, task: TaskRef, worker: ClaimedBy, reply: oneshot::Sender<Claimed>) {
-        let request = ClaimRequest { command_no: task.command_no, attempt: task.attempt, worker, reply };
+    fn claim(&self, task: TaskRef, pass: Pass, worker: ClaimedBy, reply: oneshot::Sender<Claimed>) {
+        let request = ClaimRequest { command_no: task.command_no, attempt: task.attempt, worker, pass, reply };
         self.context.registry.post(task.run, Message::Claim(request));
     }
 
-    async fn claim_all(&self, tasks: Vec<TaskRef>, worker: &ClaimedBy) -> Vec<ClaimedTask> {
-        let answers = tasks.into_iter().map(|task| {
+    async fn claim_all(&self, tasks: Vec<Taken>, worker: &ClaimedBy) -> Vec<ClaimedTask> {
+        let answers = tasks.into_iter().map(|Taken { task, pass }| {
             let (reply, answer) = oneshot::channel();
-            self.claim(task, worker.clone(), reply);
+            self.claim(task, pass, worker.clone(), reply);
             answer
         });
         let answers = join_all(answers).await;
@@ -184,6 +211,22 @@ pub(crate) fn give_back(context: &Context, lost: &[Lost]) {
         let message = Message::WorkerLost { command_no: attempt.command_no, secret: attempt.secret };
         context.registry.post(attempt.run, message);
     }
+}
+
+/// Queues get their limits and a way out, before anybody asks them for anything. What is returned is to be kept until
+/// the claims of before the start were found.
+pub(crate) fn begin(context: &Arc<Context>) -> Result<Arc<Recovery>, Error> {
+    context.remote.queues.attach(Arc::downgrade(context));
+    read_limits(context).map_err(store_error)?;
+    Ok(context.remote.queues.recovery())
+}
+
+/// Reads the queues' limits: at the start, and from time to time, for another host may have changed them.
+pub(crate) fn read_limits(context: &Context) -> Result<(), StoreError> {
+    let queues = &context.remote.queues;
+    let as_of = queues.limits_changed();
+    queues.set_all_limits(context.catalog.queues()?, as_of, context.clock.now());
+    Ok(())
 }
 
 /// Finds workers that are lost, and gives back what they had.

@@ -108,12 +108,7 @@ impl Owner {
         for (request, row) in claims.into_iter().filter(|_| ended.is_none()) {
             self.claim_committed(context, request, row);
         }
-        // A row that changed meanwhile rides on.
-        for row in &item.put_tasks {
-            if self.tasks.get(&row.command_no).is_none_or(|task| task.row == *row) {
-                self.riding_tasks.remove(&row.command_no);
-            }
-        }
+        self.rows_committed(context, &item);
         if let Some(ended) = ended {
             self.close(context, &ended);
         }

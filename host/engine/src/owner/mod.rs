@@ -13,6 +13,7 @@ mod commit;
 mod deferred;
 mod draft;
 mod ending;
+mod exhausted;
 mod image;
 mod load;
 mod operators;
@@ -21,6 +22,7 @@ mod remote;
 mod tasks;
 mod turns;
 
+pub(crate) use exhausted::{Decided, Decision};
 pub(crate) use image::{Laid, lay};
 pub(crate) use load::{decoded_history, read_history};
 pub(crate) use remote::{Beaten, Reported};
@@ -76,6 +78,8 @@ pub(crate) struct Owner {
     /// Events and task rows that ride on the next commit.
     riding: Vec<EventBody>,
     riding_tasks: BTreeSet<u64>,
+    /// Tasks whose attempts begin again once their rows are durable.
+    begin_with_commit: BTreeSet<u64>,
     /// Attempts that workers want.
     claims: Vec<ClaimRequest>,
     /// Who hears of the next commit.
@@ -115,6 +119,7 @@ impl Owner {
             flight: None,
             riding: Vec::new(),
             riding_tasks: BTreeSet::new(),
+            begin_with_commit: BTreeSet::new(),
             claims: Vec::new(),
             acks: Vec::new(),
             urgent: false,
@@ -196,11 +201,16 @@ impl Owner {
             Message::Report(reported) => self.reported(context, *reported),
             Message::Beat(beaten) => self.beaten(context, *beaten),
             Message::WorkerLost { command_no, secret } => self.worker_lost(context, command_no, secret),
+            Message::Decided(decision) => self.decided(context, *decision),
             Message::Alarm { command_no } => self.look_at(context, command_no),
             Message::Reconcile { command_no, answer } => self.reconcile(context, command_no, &answer),
             Message::Control(control) => self.controls.push_back(control),
             Message::Appended(item, result) => self.appended(context, *item, result),
             Message::Wake => {}
+            Message::Recover(recovery) => {
+                self.load_row(context);
+                drop(recovery);
+            }
             Message::Retry => self.paused = false,
             Message::Capture(reply) => {
                 let _ = reply.send(self.capture(context));
@@ -265,6 +275,7 @@ impl Owner {
         self.unapplied.clear();
         self.riding.clear();
         self.riding_tasks.clear();
+        self.begin_with_commit.clear();
         self.urgent = false;
         self.riding_image = None;
         context.images.forget(self.run);

@@ -16,7 +16,7 @@ impl TaskChange {
         match self {
             Self::Pause => "activity.pause",
             Self::Resume => "activity.resume",
-            Self::Reset { .. } => "activity.reset",
+            Self::Reset { .. } => CommandIssued::RESET,
             Self::Update(_) => "activity.update",
         }
     }
@@ -47,6 +47,7 @@ impl Owner {
             TaskChange::Resume => task.row.paused = false,
             TaskChange::Reset { keep_details } => {
                 task.row.attempt = 1;
+                task.row.exhausted = None;
                 task.row.due_at = context.clock.now();
                 task.row.details = task.row.details.take().filter(|_| *keep_details);
             }

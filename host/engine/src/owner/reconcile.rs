@@ -17,7 +17,7 @@ impl Owner {
             return;
         }
         let now = context.clock.now();
-        let due = |task: &&Task| task.is_parked() && !task.row.paused && task.row.due_at <= now;
+        let due = |task: &&Task| task.may_be_claimed() && task.row.due_at <= now;
         let should = self.tasks.get(&no).filter(due).map(|task| task.row.attempt);
         match should {
             _ if self.claim_under_way(no) => {}

@@ -16,7 +16,9 @@ use crate::{
     abort,
     context::Context,
     message::{Ack, AttemptError, BeatReply, Reply},
-    remote::{Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, QueueName, Report, TaskRef, TaskToken},
+    remote::{
+        Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, Pass, Poller, QueueName, Report, TaskRef, TaskToken,
+    },
 };
 
 /// A worker's answer on its way to the owner.
@@ -59,7 +61,18 @@ impl Task {
 
     /// Whether everything about it is in the store and in its queue, so that its owner may be forgotten.
     pub(super) fn is_parked(&self) -> bool {
-        self.row.queue.is_some() && self.row.claim.is_none() && !self.resolved
+        let waits = self.row.queue.is_some() || self.row.exhausted.is_some();
+        waits && self.row.claim.is_none() && !self.resolved
+    }
+
+    /// Whether a worker may take the attempt that is due.
+    pub(super) fn may_be_claimed(&self) -> bool {
+        self.row.queue.is_some() && self.is_parked() && !self.is_held()
+    }
+
+    /// Whether no attempt of it begins until an operator says so.
+    pub(super) fn is_held(&self) -> bool {
+        self.row.paused || self.row.exhausted.is_some()
     }
 }
 
@@ -75,25 +88,26 @@ impl Owner {
     /// Offers the attempt that is due in its queue, or arms an alarm for what comes first.
     pub(super) fn place(&mut self, context: &Arc<Context>, no: u64) {
         let now = context.clock.now();
-        let Some(task) = self.tasks.get(&no).filter(|t| !t.resolved) else { return };
+        let waits = self.begin_with_commit.contains(&no);
+        let Some(task) = self.tasks.get(&no).filter(|t| !t.resolved && !waits) else { return };
         let Some((activity, options)) = task.asked().map(|(s, options)| (s.name.clone(), options)) else { return };
-        // Nobody can find a worker for what is paused: the time for that does not run.
-        let paused = task.row.paused && task.row.claim.is_none();
+        // Nobody can find a worker for what is held: the time for that does not run.
+        let held = task.is_held() && task.row.claim.is_none();
         let of_queue = |timeout| timeout == TimeoutType::ScheduleToStart;
-        let deadline = nearest(&options, &task.standing()).filter(|(_, timeout)| !(paused && of_queue(*timeout)));
+        let deadline = nearest(&options, &task.standing()).filter(|(_, timeout)| !(held && of_queue(*timeout)));
         if let Some((_, timeout)) = deadline.filter(|(at, _)| *at <= now) {
             return self.out_of_time(context, no, timeout);
         }
         let mut next = deadline.map(|(at, _)| at);
-        if task.row.claim.is_none() && !task.row.paused {
+        if task.row.claim.is_none() && !held {
             if task.row.due_at > now {
                 next = Some(next.map_or(task.row.due_at, |at| at.min(task.row.due_at)));
             } else if let Some(name) = self.queue_of(&task.row) {
                 let attempt = task.row.attempt;
                 let offered = TaskRef { run: self.run, command_no: no, attempt };
                 if let Offered::Taken(poller) = context.remote.queues.offer(&name, &activity, offered, now) {
-                    let request = ClaimRequest { command_no: no, attempt, worker: poller.worker, reply: poller.reply };
-                    self.claims.push(request);
+                    let Poller { worker, reply, .. } = poller;
+                    self.claims.push(ClaimRequest { command_no: no, attempt, worker, pass: Pass::Free, reply });
                 }
             }
         }
@@ -119,13 +133,13 @@ impl Owner {
         task.alarm = None;
         let name = task.asked().map(|(scheduled, _)| scheduled.name.clone());
         let hosted = name.is_some_and(|name| context.dispatcher.hosts(&row.execution.namespace, &name));
-        if hosted && task.is_parked() && !task.row.paused {
+        if hosted && task.is_parked() && !task.is_held() {
             task.row.queue = None;
             self.riding_tasks.insert(no);
             context.remote.queues.remove(self.run, no);
             return self.launch(context, no);
         }
-        if task.row.queue.is_some() || task.row.claim.is_some() {
+        if task.row.queue.is_some() || task.row.claim.is_some() || task.is_held() {
             self.place(context, no);
         }
     }
@@ -137,22 +151,24 @@ impl Owner {
 
     /// Puts the claims that can be into the draft; the others learn why not.
     pub(super) fn take_claims(&mut self, context: &Arc<Context>, draft: &mut Draft) -> Result<(), Abandon> {
-        for request in std::mem::take(&mut self.claims) {
+        for mut request in std::mem::take(&mut self.claims) {
             let no = request.command_no;
             let taken = draft.claims.iter().any(|(other, _)| other.command_no == no);
             let row = match self.tasks.get(&no) {
                 Some(task) if taken || (task.row.claim.is_some() && task.row.attempt == request.attempt) => {
                     Err(NotClaimed::Busy)
                 }
-                Some(task) if task.is_parked() && !task.row.paused && task.row.attempt == request.attempt => {
-                    Ok(task.row.clone())
-                }
+                Some(task) if task.may_be_claimed() && task.row.attempt == request.attempt => Ok(task.row.clone()),
                 _ => Err(NotClaimed::Superseded),
             };
             match row {
                 Err(why) => drop(request.reply.send(Err(why))),
                 // Nobody waits for it any more: the next one may have it.
                 Ok(_) if request.reply.is_closed() => self.place(context, no),
+                Ok(row) if !self.let_out(context, &row, &mut request) => {
+                    drop(request.reply.send(Err(NotClaimed::Limited)));
+                    self.place(context, no);
+                }
                 Ok(mut row) => {
                     let at = context.clock.now();
                     let secret = u64::from_le_bytes(crate::ids::seed()[..8].try_into().unwrap_or_default());
@@ -166,6 +182,19 @@ impl Owner {
             }
         }
         Ok(())
+    }
+
+    /// Whether the limits of the attempt's queue allow the claim. What was handed out has passed them.
+    fn let_out(&self, context: &Arc<Context>, row: &TaskRow, request: &mut ClaimRequest) -> bool {
+        if !matches!(request.pass, Pass::Wanted) {
+            return true;
+        }
+        let Some(name) = self.queue_of(row) else { return true };
+        match context.remote.queues.permit(&name, context.clock.now()) {
+            Ok(pass) => request.pass = pass,
+            Err(_) => return false,
+        }
+        true
     }
 
     /// The claim is durable: the worker may begin.
@@ -388,7 +417,7 @@ impl Owner {
                 "the worker that had the attempt stopped, or was not heard of any more",
             );
             let attempt = task.row.attempt;
-            self.attempt_ended(context, no, attempt, Err(AttemptError::Failed(failure)), None);
+            self.attempt_ended(context, no, attempt, Err(AttemptError::Lost(failure)), None);
         }
     }
 }

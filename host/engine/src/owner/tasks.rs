@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use relive_core::{
-    Error, ErrorKind, Failure, FailureKind, Json, Timestamp,
+    Error, ErrorKind, Failure, FailureKind, Json, Namespace, Timestamp,
     event::{
         Attributes, EventBody, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled,
         TaskTimedOut, TimeoutType,
@@ -68,6 +68,13 @@ impl Task {
         Some(self.row.scheduled_at.plus(options.schedule_to_close?))
     }
 
+    /// Who runs its attempts by the deployment as it is now.
+    pub(super) fn route(&mut self, context: &Context, namespace: &Namespace) {
+        if let Some((scheduled, queue)) = &self.scheduled {
+            self.row.queue = context.dispatcher.route(namespace, &scheduled.name, queue.as_ref());
+        }
+    }
+
     /// What was asked for, and the options in force: an operator's go before the guest's.
     pub(super) fn asked(&self) -> Option<(&TaskScheduled, Arc<ActivityOptions>)> {
         let (scheduled, _) = self.scheduled.as_ref()?;
@@ -105,13 +112,14 @@ impl Owner {
 
     /// Starts the attempt that is due, at once or when it is.
     pub(super) fn launch(&mut self, context: &Arc<Context>, no: u64) {
-        if !self.tasks.contains_key(&no) || !self.recall_if_needed(context, no) {
+        let waits = self.begin_with_commit.contains(&no) || !self.tasks.contains_key(&no);
+        if waits || !self.recall_if_needed(context, no) {
             return;
         }
         let (Some(task), Some(row)) = (self.tasks.get_mut(&no), &self.row) else {
             return;
         };
-        if task.row.queue.is_some() || task.row.claim.is_some() || task.row.paused {
+        if task.row.queue.is_some() || task.row.claim.is_some() || task.is_held() {
             return self.place(context, no);
         }
         let Some((scheduled, options)) = task.asked() else {
@@ -123,7 +131,10 @@ impl Owner {
                 Failure::new(FailureKind::Infrastructure, "attempt-lost", "the host ended during the last attempt")
                     .permanent();
             let attempt = task.row.attempt - 1;
-            return self.resolve(no, TaskFailed { attempt, failure }, None);
+            if policy.non_retryable_codes.contains(&failure.code) {
+                return self.resolve(no, TaskFailed { attempt, failure }, None);
+            }
+            return self.exhaust(context, no, attempt, failure, None);
         }
         let now = context.clock.now();
         let left = task.deadline().map(|deadline| deadline.since(now));
@@ -187,36 +198,48 @@ impl Owner {
         };
         task.attempt = None;
         abort::point("completion-before-commit");
-        let canceled = || Failure::new(FailureKind::Canceled, "canceled", "the activity was canceled").permanent();
+        // What is asked to stop is not tried again, however it ended.
+        let stopped = task.row.cancel_requested;
+        let result = result.map_err(|error| if stopped { AttemptError::Canceled } else { error });
+        let mut lost = false;
         let (failure, timeout) = match result {
             Ok(result) => return self.resolve(no, TaskCompleted { attempt, result }, reply),
-            // What is asked to stop is not tried again, however it ended.
-            Err(_) if task.row.cancel_requested => {
-                return self.resolve(no, TaskCanceled { attempt, failure: canceled() }, reply);
-            }
             Err(AttemptError::Canceled) => {
-                return self.resolve(no, TaskCanceled { attempt, failure: canceled() }, reply);
+                let failure = Failure::new(FailureKind::Canceled, "canceled", "the activity was canceled").permanent();
+                return self.resolve(no, TaskCanceled { attempt, failure }, reply);
             }
             // Time that ran out for the activity, or for its finding a worker, is not given again.
             Err(AttemptError::TimedOut(timeout @ (TimeoutType::ScheduleToClose | TimeoutType::ScheduleToStart))) => {
-                let last_failure = task.last_failure.take();
+                let held = task.row.exhausted.as_ref().map(|exhausted| exhausted.how.last_failure.clone());
+                let last_failure = held.or_else(|| task.last_failure.take());
                 return self.resolve(no, TaskTimedOut { attempt, timeout, last_failure }, reply);
             }
             Err(AttemptError::TimedOut(timeout)) => (
                 Failure::new(FailureKind::Timeout, timeout.code(), "the attempt gave no result in time"),
                 Some(timeout),
             ),
+            Err(AttemptError::Lost(failure)) => {
+                lost = true;
+                (failure, None)
+            }
             Err(AttemptError::Failed(failure)) => (failure, None),
         };
+        // A worker that was silent for too long is as good as lost; one that took too long is not.
+        lost |= timeout == Some(TimeoutType::Heartbeat);
         let Some((_, options)) = task.asked() else {
             return;
         };
         let draw = (u64::from_le_bytes(crate::ids::seed()[..8].try_into().unwrap_or_default()) >> 11) as f64
             / (1u64 << 53) as f64;
-        match options.policy().next(attempt, &failure, context.clock.now(), task.deadline(), draw) {
+        let policy = options.policy();
+        match policy.next(attempt, &failure, context.clock.now(), task.deadline(), draw) {
             Next::Retry { at } => {
                 self.acks.extend(reply.map(Ack::Report));
                 self.retry(context, no, failure, at);
+            }
+            Next::Final if lost && !policy.non_retryable_codes.contains(&failure.code) => {
+                self.acks.extend(reply.map(Ack::Report));
+                self.exhaust(context, no, attempt, failure, timeout);
             }
             Next::Final => match timeout {
                 Some(timeout) => self.resolve(no, TaskTimedOut { attempt, timeout, last_failure: None }, reply),
@@ -238,9 +261,7 @@ impl Owner {
         task.row.attempt += 1;
         task.row.due_at = at;
         task.last_failure = Some(failure.clone());
-        if let Some((scheduled, queue)) = &task.scheduled {
-            task.row.queue = context.dispatcher.route(&row.execution.namespace, &scheduled.name, queue.as_ref());
-        }
+        task.route(context, &row.execution.namespace);
         let attempt = task.row.attempt;
         self.riding_tasks.insert(no);
         tracing::info!(run = self.run.0, step = no, attempt, %failure, "attempt failed; another follows");
@@ -268,7 +289,7 @@ impl Owner {
         self.attempt_ended(context, no, attempt, Err(AttemptError::Canceled), None);
     }
 
-    fn resolve(&mut self, no: u64, outcome: impl Into<Attributes>, reply: Option<Reply>) {
+    pub(super) fn resolve(&mut self, no: u64, outcome: impl Into<Attributes>, reply: Option<Reply>) {
         if let Some(task) = self.tasks.get_mut(&no) {
             task.resolved = true;
             self.riding_tasks.remove(&no);

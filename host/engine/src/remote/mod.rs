@@ -3,9 +3,11 @@
 //! a claim or an answer means is decided by the owner (`owner/remote.rs`).
 //!
 //! ```text
-//! owner: task due -> queues: ready --poll--> Claim -> owner: claim committed -> worker -> Report -> owner
+//! owner: task due -> queues: ready --poll, gate--> Claim -> owner: claim committed -> worker -> Report -> owner
 //! ```
 
+mod gate;
+mod permit;
 mod queues;
 mod token;
 mod workers;
@@ -15,8 +17,9 @@ use std::sync::Arc;
 use relive_core::{ExecutionKey, Json, RunKey, Timestamp, options::ActivityOptions};
 use tokio::sync::oneshot;
 
+pub(crate) use permit::{Pass, Recovery};
 pub use queues::QueueView;
-pub(crate) use queues::{Offered, Poller, QueueName, Queues};
+pub(crate) use queues::{Offered, Poller, QueueName, Queues, Taken};
 pub(crate) use token::NoToken;
 pub use token::TaskToken;
 pub(crate) use workers::{BEAT_EVERY_NANOS, Lost, Registration, Workers};
@@ -45,6 +48,8 @@ pub(crate) struct ClaimRequest {
     pub command_no: u64,
     pub attempt: u32,
     pub worker: ClaimedBy,
+    /// Goes back with the request, once the claim is counted or refused.
+    pub pass: Pass,
     pub reply: oneshot::Sender<Result<Box<ClaimedTask>, NotClaimed>>,
 }
 
@@ -63,6 +68,8 @@ pub(crate) enum NotClaimed {
     Busy,
     /// Another attempt is due, or none: resolved, given up, paused, the host's own.
     Superseded,
+    /// Its queue lets nothing out now.
+    Limited,
 }
 
 /// An attempt that a worker has, with everything that it needs to know.

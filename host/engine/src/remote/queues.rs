@@ -1,9 +1,12 @@
 //! Task queues: attempts that are ready, oldest first by activity, and workers' polls that wait for one. Holds
-//! references only: what an attempt is about stays with its owner and in the store.
+//! references only: what an attempt is about stays with its owner and in the store. A queue with limits has a gate, and
+//! polls that wait although something is ready are served when it opens.
+
+mod limits;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::Mutex;
@@ -11,7 +14,11 @@ use relive_core::{Namespace, RunKey, ShardSet, Timestamp};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::{ClaimedBy, ClaimedTask, NotClaimed, TaskRef};
+use super::{
+    ClaimedBy, ClaimedTask, NotClaimed, TaskRef,
+    gate::{Claims, Gate, Shut},
+    permit::{Outlet, Pass},
+};
 
 /// Queues that hold nothing and were not polled for this long are forgotten.
 const FORGET_AFTER_NANOS: u64 = 3_600 * 1_000_000_000;
@@ -30,10 +37,16 @@ pub(crate) struct Poller {
 
 /// Where an attempt that became ready went.
 pub(crate) enum Offered {
-    /// It waits in its queue.
+    /// It waits in its queue, or is on its way to a poll.
     Queued,
     /// A poll waited: its owner claims the attempt for it.
     Taken(Poller),
+}
+
+/// An attempt that a poll may claim.
+pub(crate) struct Taken {
+    pub task: TaskRef,
+    pub pass: Pass,
 }
 
 /// A poll's place among those that wait; given up when it is dropped.
@@ -44,7 +57,7 @@ pub(crate) struct Waiting {
 }
 
 /// What is known of a queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct QueueView {
     pub name: String,
     /// Attempts that are ready and wait for a worker.
@@ -64,6 +77,16 @@ pub struct QueueView {
     pub dispatched: u64,
     /// The backlog by activity.
     pub activities: BTreeMap<String, u64>,
+    /// Attempts per second that are handed out at most; none: no limit.
+    pub rate: Option<f64>,
+    /// As many may go out at once after a pause.
+    pub burst: Option<u32>,
+    /// Attempts that workers have at once at most; none: no limit.
+    pub concurrency: Option<u32>,
+    /// What keeps the backlog from workers that ask: `rate`, `concurrency`, or `recovery` for as long as the host has
+    /// yet to find the claims of before its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -75,6 +98,11 @@ struct Queue {
     dispatched: u64,
     last_poll: Option<Timestamp>,
     touched: Timestamp,
+    gate: Option<Gate>,
+    /// With a gate: something came since no poll was found for anything that is ready.
+    unmatched: bool,
+    /// When the gate will be looked at.
+    look_at: Option<Timestamp>,
 }
 
 /// Where a task stands in its queue.
@@ -93,16 +121,26 @@ struct Inner {
     claimed: HashMap<(RunKey, u64), QueueName>,
     /// The next number of a ready attempt, and of a poll.
     next: u64,
+    /// Searches for claims that go on.
+    recovering: u32,
+    /// Grows with each change of limits.
+    limits_changed: u64,
 }
 
 #[derive(Default)]
 pub(crate) struct Queues {
     inner: Mutex<Inner>,
+    outlet: OnceLock<Box<dyn Outlet>>,
 }
 
 impl Queues {
+    /// Where polls that waited go.
+    pub fn attach(&self, outlet: impl Outlet + 'static) {
+        let _ = self.outlet.set(Box::new(outlet));
+    }
+
     /// An attempt is ready at `now`: hands it to a poll that waits, else queues it. One that is queued already stays.
-    pub fn offer(&self, name: &QueueName, activity: &Arc<str>, task: TaskRef, now: Timestamp) -> Offered {
+    pub fn offer(self: &Arc<Self>, name: &QueueName, activity: &Arc<str>, task: TaskRef, now: Timestamp) -> Offered {
         let mut inner = self.inner.lock();
         let key = (task.run, task.command_no);
         if inner.places.get(&key).is_some_and(|place| place.attempt == task.attempt) {
@@ -115,21 +153,35 @@ impl Queues {
         queue.touched = now;
         queue.added += 1;
         queue.pollers.retain(|(_, poller)| !poller.reply.is_closed());
-        if let Some(at) = queue.pollers.iter().position(|(_, poller)| takes(poller.activities.as_deref(), activity))
+        let gated = queue.gate.is_some();
+        if !gated
+            && let Some(at) = queue.pollers.iter().position(|(_, poller)| takes(poller.activities.as_deref(), activity))
             && let Some((_, poller)) = queue.pollers.remove(at)
         {
             queue.dispatched += 1;
             return Offered::Taken(poller);
         }
         queue.ready.entry(activity.clone()).or_default().insert(number, (task, now));
+        queue.unmatched = true;
         let place = Place { queue: name.clone(), activity: activity.clone(), number, attempt: task.attempt };
         inner.places.insert(key, place);
+        drop(inner);
+        if gated {
+            self.serve(name);
+        }
         Offered::Queued
     }
 
-    /// Takes up to `max` ready attempts of these activities, the oldest first.
-    pub fn take(&self, name: &QueueName, activities: Option<&[String]>, max: usize, now: Timestamp) -> Vec<TaskRef> {
-        self.inner.lock().take(name, activities, max, now)
+    /// Takes up to `max` ready attempts of these activities, the oldest first, as far as the queue's limits go.
+    pub fn take(
+        self: &Arc<Self>,
+        name: &QueueName,
+        activities: Option<&[String]>,
+        max: usize,
+        now: Timestamp,
+    ) -> Vec<Taken> {
+        let (tasks, gated) = self.inner.lock().take(name, activities, max, now);
+        tasks.into_iter().map(|task| Taken { task, pass: self.pass(name, gated) }).collect()
     }
 
     /// Waits for an attempt, unless one is ready.
@@ -138,14 +190,22 @@ impl Queues {
         name: &QueueName,
         poller: Poller,
         now: Timestamp,
-    ) -> Result<Waiting, (TaskRef, Poller)> {
+    ) -> Result<Waiting, Box<(Taken, Poller)>> {
         let mut inner = self.inner.lock();
-        if let Some(task) = inner.take(name, poller.activities.as_deref(), 1, now).pop() {
-            return Err((task, poller));
+        let (mut tasks, gated) = inner.take(name, poller.activities.as_deref(), 1, now);
+        if let Some(task) = tasks.pop() {
+            drop(inner);
+            return Err(Box::new((Taken { task, pass: self.pass(name, gated) }, poller)));
         }
         inner.next += 1;
         let id = inner.next;
-        inner.queues.entry(name.clone()).or_default().pollers.push_back((id, poller));
+        let queue = inner.queues.entry(name.clone()).or_default();
+        queue.pollers.push_back((id, poller));
+        queue.unmatched = true;
+        drop(inner);
+        if gated {
+            self.serve(name);
+        }
         Ok(Waiting { queues: self.clone(), name: name.clone(), id })
     }
 
@@ -155,7 +215,7 @@ impl Queues {
     }
 
     /// Other hosts own these shards now: their attempts are in those hosts' queues.
-    pub fn forget(&self, shards: &ShardSet) {
+    pub fn forget(self: &Arc<Self>, shards: &ShardSet) {
         let inner = self.inner.lock();
         let gone = |key: &&(RunKey, u64)| shards.contains(key.0.shard());
         let ready: Vec<_> = inner.places.keys().filter(gone).copied().collect();
@@ -195,12 +255,15 @@ impl Queues {
     }
 
     /// No worker has the task any more.
-    pub fn released(&self, run: RunKey, command_no: u64) {
+    pub fn released(self: &Arc<Self>, run: RunKey, command_no: u64) {
         let mut inner = self.inner.lock();
-        if let Some(name) = inner.claimed.remove(&(run, command_no))
-            && let Some(queue) = inner.queues.get_mut(&name)
-        {
-            queue.claimed = queue.claimed.saturating_sub(1);
+        let Some(name) = inner.claimed.remove(&(run, command_no)) else { return };
+        let Some(queue) = inner.queues.get_mut(&name) else { return };
+        queue.claimed = queue.claimed.saturating_sub(1);
+        let gated = queue.gate.is_some();
+        drop(inner);
+        if gated {
+            self.serve(&name);
         }
     }
 
@@ -213,46 +276,63 @@ impl Queues {
     }
 
     /// All queues of a namespace, by name.
-    pub fn views(&self, namespace: &Namespace) -> Vec<QueueView> {
+    pub fn views(&self, namespace: &Namespace, now: Timestamp) -> Vec<QueueView> {
         let inner = self.inner.lock();
         let of = inner.queues.iter().filter(|((of, _), _)| of == namespace);
-        let mut views: Vec<QueueView> = of.map(|((_, name), queue)| queue.view(name)).collect();
+        let mut views: Vec<QueueView> = of.map(|(name, queue)| queue.view(&name.1, inner.claims(name), now)).collect();
         views.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         views
     }
 
-    pub fn view(&self, name: &QueueName) -> Option<QueueView> {
-        self.inner.lock().queues.get(name).map(|queue| queue.view(&name.1))
+    pub fn view(&self, name: &QueueName, now: Timestamp) -> Option<QueueView> {
+        let inner = self.inner.lock();
+        inner.queues.get(name).map(|queue| queue.view(&name.1, inner.claims(name), now))
     }
 
-    /// Forgets queues that nobody has used for long.
+    /// Forgets queues that nobody has used for long, and gates that hold nothing back.
     pub fn sweep(&self, now: Timestamp) {
         self.inner.lock().queues.retain(|_, queue| {
-            let used = !queue.ready.is_empty() || !queue.pollers.is_empty() || queue.claimed > 0;
+            queue.gate.take_if(|gate| gate.is_idle());
+            let used =
+                !queue.ready.is_empty() || !queue.pollers.is_empty() || queue.claimed > 0 || queue.gate.is_some();
             used || now.since(queue.touched) < FORGET_AFTER_NANOS
         });
     }
 }
 
 impl Inner {
-    fn take(&mut self, name: &QueueName, activities: Option<&[String]>, max: usize, now: Timestamp) -> Vec<TaskRef> {
+    /// Takes what is ready, and says whether the queue has a gate that it went through.
+    fn take(
+        &mut self,
+        name: &QueueName,
+        activities: Option<&[String]>,
+        max: usize,
+        now: Timestamp,
+    ) -> (Vec<TaskRef>, bool) {
+        let recovering = self.recovering > 0;
         let queue = self.queues.entry(name.clone()).or_default();
         queue.last_poll = Some(now);
         queue.touched = now;
         let mut taken = Vec::new();
         while taken.len() < max {
-            let fronts = queue.ready.iter().filter(|(activity, _)| takes(activities, activity));
-            let oldest = fronts.filter_map(|(activity, tasks)| Some((*tasks.first_key_value()?.0, activity))).min();
-            let Some((number, activity)) = oldest.map(|(number, activity)| (number, activity.clone())) else { break };
+            let Some((number, activity)) = queue.oldest(activities) else { break };
+            if queue.admit(recovering, now).is_err() {
+                break;
+            }
             if let Some((task, _)) = queue.remove(&activity, number) {
                 queue.dispatched += 1;
                 taken.push(task);
             }
         }
+        let gated = queue.gate.is_some();
         for task in &taken {
             self.places.remove(&(task.run, task.command_no));
         }
-        taken
+        (taken, gated)
+    }
+
+    fn claims(&self, name: &QueueName) -> Claims {
+        self.queues.get(name).filter(|_| self.recovering == 0).map(|queue| queue.claimed)
     }
 
     fn forget(&mut self, key: &(RunKey, u64)) {
@@ -265,6 +345,19 @@ impl Inner {
 }
 
 impl Queue {
+    /// Lets one attempt out, if the limits allow it.
+    fn admit(&mut self, recovering: bool, now: Timestamp) -> Result<(), Shut> {
+        let claims = (!recovering).then_some(self.claimed);
+        self.gate.as_mut().map_or(Ok(()), |gate| gate.admit(claims, now))
+    }
+
+    /// The oldest ready attempt of these activities.
+    fn oldest(&self, activities: Option<&[String]>) -> Option<(u64, Arc<str>)> {
+        let fronts = self.ready.iter().filter(|(activity, _)| takes(activities, activity));
+        let oldest = fronts.filter_map(|(activity, tasks)| Some((*tasks.first_key_value()?.0, activity))).min();
+        oldest.map(|(number, activity)| (number, activity.clone()))
+    }
+
     fn remove(&mut self, activity: &Arc<str>, number: u64) -> Option<(TaskRef, Timestamp)> {
         let tasks = self.ready.get_mut(activity)?;
         let task = tasks.remove(&number);
@@ -274,10 +367,12 @@ impl Queue {
         task
     }
 
-    fn view(&self, name: &str) -> QueueView {
+    fn view(&self, name: &str, claims: Claims, now: Timestamp) -> QueueView {
         let activities: BTreeMap<String, u64> =
             self.ready.iter().map(|(activity, tasks)| (activity.to_string(), tasks.len() as u64)).collect();
         let open = self.pollers.iter().filter(|(_, poller)| !poller.reply.is_closed());
+        let limits = self.gate.as_ref().map(Gate::limits).unwrap_or_default();
+        let shut = self.gate.as_ref().filter(|_| !self.ready.is_empty()).and_then(|gate| gate.shut(claims, now));
         QueueView {
             name: name.to_owned(),
             backlog: activities.values().sum(),
@@ -288,6 +383,10 @@ impl Queue {
             added: self.added,
             dispatched: self.dispatched,
             activities,
+            rate: limits.rate.map(|rate| rate.per_second),
+            burst: limits.rate.map(|rate| rate.burst),
+            concurrency: limits.concurrency,
+            held_back: shut.map(Shut::name),
         }
     }
 }
@@ -306,90 +405,4 @@ fn takes(activities: Option<&[String]>, activity: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn name() -> QueueName {
-        (Namespace::default(), "q".into())
-    }
-
-    fn task(run: u64) -> TaskRef {
-        TaskRef { run: RunKey(run), command_no: 1, attempt: 1 }
-    }
-
-    fn offer(queues: &Queues, activity: &str, run: u64) -> Offered {
-        queues.offer(&name(), &activity.into(), task(run), Timestamp(run))
-    }
-
-    type Rx = oneshot::Receiver<Result<Box<ClaimedTask>, NotClaimed>>;
-
-    fn poller(activities: Option<&[&str]>) -> (Poller, Rx) {
-        let (reply, answer) = oneshot::channel();
-        let worker = ClaimedBy { id: "w".into(), identity: "w".into() };
-        let activities = activities.map(|names| names.iter().map(|n| (*n).to_owned()).collect());
-        (Poller { worker, activities, reply }, answer)
-    }
-
-    #[test]
-    fn the_oldest_of_what_a_worker_takes_comes_first() {
-        let queues = Queues::default();
-        for (run, activity) in [(1, "mail"), (2, "charge"), (3, "mail"), (4, "ship")] {
-            assert!(matches!(offer(&queues, activity, run), Offered::Queued));
-        }
-        // Once more: it is there already.
-        offer(&queues, "mail", 1);
-        let names = ["mail".to_owned(), "ship".to_owned()];
-        assert_eq!(queues.take(&name(), Some(&names), 2, Timestamp(9)), [task(1), task(3)]);
-        let view = queues.view(&name()).expect("a queue");
-        assert_eq!((view.backlog, view.oldest, view.added, view.dispatched), (2, Some(Timestamp(2)), 4, 2));
-        assert_eq!(queues.take(&name(), None, 9, Timestamp(9)), [task(2), task(4)]);
-        assert!(queues.take(&name(), None, 9, Timestamp(9)).is_empty());
-    }
-
-    #[test]
-    fn a_poll_that_waits_is_handed_what_it_takes() {
-        let queues = Arc::new(Queues::default());
-        let (ship, _ship) = poller(Some(&["ship"]));
-        let (any, mut any_answer) = poller(None);
-        let (gone, answer) = poller(None);
-        let _places = [gone, ship, any].map(|p| queues.wait(&name(), p, Timestamp(1)).ok().expect("nothing is ready"));
-        drop(answer);
-        let Offered::Taken(taken) = offer(&queues, "mail", 1) else { panic!("a poll waits") };
-        assert!(taken.activities.is_none());
-        assert!(any_answer.try_recv().is_err());
-        assert!(matches!(offer(&queues, "mail", 2), Offered::Queued), "the one that is left takes something else");
-        assert!(matches!(offer(&queues, "ship", 3), Offered::Taken(_)));
-    }
-
-    #[test]
-    fn a_place_is_given_up_and_a_ready_task_is_taken_at_once() {
-        let queues = Arc::new(Queues::default());
-        let (first, _first) = poller(None);
-        drop(queues.wait(&name(), first, Timestamp(1)));
-        assert_eq!(queues.view(&name()).expect("a queue").pollers, 0);
-        offer(&queues, "mail", 1);
-        let (second, _second) = poller(None);
-        let (found, _) = queues.wait(&name(), second, Timestamp(1)).err().expect("one is ready");
-        assert_eq!(found, task(1));
-        offer(&queues, "mail", 2);
-        queues.remove(RunKey(2), 1);
-        assert_eq!(queues.view(&name()).expect("a queue").backlog, 0);
-        queues.sweep(Timestamp(FORGET_AFTER_NANOS * 2));
-        assert!(queues.views(&Namespace::default()).is_empty());
-    }
-
-    #[test]
-    fn another_attempt_takes_the_place_of_the_one_before() {
-        let queues = Queues::default();
-        offer(&queues, "mail", 1);
-        let again = TaskRef { attempt: 2, ..task(1) };
-        queues.offer(&name(), &"mail".into(), again, Timestamp(5));
-        assert_eq!(queues.take(&name(), None, 9, Timestamp(9)), [again]);
-        queues.claimed(&name(), RunKey(1), 1);
-        queues.claimed(&name(), RunKey(1), 1);
-        assert_eq!(queues.view(&name()).expect("a queue").claimed, 1);
-        queues.released(RunKey(1), 1);
-        queues.released(RunKey(1), 1);
-        assert_eq!(queues.view(&name()).expect("a queue").claimed, 0);
-    }
-}
+mod tests;

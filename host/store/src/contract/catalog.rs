@@ -1,8 +1,8 @@
-//! Components, versions and activities.
+//! Components, versions, activities and queues.
 
 use relive_core::{
     Digest, Namespace, Timestamp,
-    ports::{ActivityRow, ComponentMeta, Implementation, StoreErrorKind, VersionRow},
+    ports::{ActivityRow, ComponentMeta, Implementation, QueueLimits, QueueRow, RateLimit, StoreErrorKind, VersionRow},
 };
 
 use super::{Store, support::json};
@@ -99,4 +99,28 @@ pub fn activities_change_their_kind(store: &dyn Store) {
     store.put_activity(&elsewhere, &wasm).unwrap();
     assert_eq!(store.activity(&ns, "pay"), Ok(Some(other)));
     assert_eq!(store.activity(&elsewhere, "pay"), Ok(Some(wasm)));
+}
+
+pub fn queues_have_limits(store: &dyn Store) {
+    let (here, elsewhere) = (Namespace::default(), Namespace::new("other").unwrap());
+    let row = |namespace: &Namespace, name: &str, rate: Option<(f64, u32)>, concurrency| QueueRow {
+        namespace: namespace.clone(),
+        name: name.into(),
+        limits: QueueLimits { rate: rate.map(|(per_second, burst)| RateLimit { per_second, burst }), concurrency },
+    };
+    assert_eq!(store.queues(), Ok(Vec::new()));
+    let (mail, other) = (row(&here, "mail", Some((0.1, 3)), Some(7)), row(&elsewhere, "mail", None, Some(1)));
+    let bills = row(&here, "bills", Some((1_000_000.0, 1_000_000)), None);
+    for put in [&other, &mail, &bills] {
+        store.put_queue(put).unwrap();
+    }
+    assert_eq!(store.queues(), Ok(vec![bills.clone(), mail, other.clone()]));
+    // Another put is in the place of the one before.
+    let slower = row(&here, "mail", None, Some(2));
+    store.put_queue(&slower).unwrap();
+    assert_eq!(store.queues(), Ok(vec![bills, slower, other.clone()]));
+    for name in ["mail", "bills", "never"] {
+        store.put_queue(&row(&here, name, None, None)).unwrap();
+    }
+    assert_eq!(store.queues(), Ok(vec![other]));
 }

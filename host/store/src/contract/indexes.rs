@@ -5,9 +5,13 @@ use std::sync::Arc;
 use relive_core::{
     Json, RunKey, Shard, ShardSet, Timestamp,
     cursor::{LogLevel, LogLine},
-    event::{BlockReason, EventBody, ExecutionBlocked, ExecutionUnblocked},
+    event::{
+        BlockReason, CommandIssued, EventBody, ExecutionBlocked, ExecutionUnblocked, TaskExhausted, TaskFailed,
+        TimeoutType,
+    },
+    failure::{Failure, FailureKind},
     options::ActivityOptions,
-    ports::{Claim, ListFilter, Status, TaskRow, TimerRow},
+    ports::{Claim, Exhausted, ListFilter, Status, TaskRow, TimerRow},
 };
 
 use super::{Store, support::*};
@@ -154,6 +158,54 @@ pub fn claims_are_kept(store: &dyn Store) {
     store.count_crash(&ShardSet::ALL, &[], Timestamp(u64::MAX / 4)).unwrap();
     assert_eq!(held(store)[0].attempt, 2);
     check_run(store, a.run);
+}
+
+pub fn exhausted_tasks_are_held(store: &dyn Store) {
+    let (mut a, mut b) = (Script::started(store, "a"), Script::started(store, "b"));
+    let here = a.execution.namespace.clone();
+    let listed = |after, limit| -> Vec<(RunKey, u64)> {
+        let rows = store.exhausted_tasks(&here, after, limit).unwrap();
+        rows.iter().map(|t| (t.run, t.command_no)).collect()
+    };
+    let how = TaskExhausted { attempts: 3, timeout: Some(TimeoutType::Heartbeat), last_failure: lost() };
+    for script in [&mut a, &mut b] {
+        let mut item = script.item(Some(1), (1..=4).map(|no| scheduled(no, "1")));
+        item.put_tasks = (1..=4).map(|no| script.task(no, no + 1)).collect();
+        script.append(store, &item).unwrap();
+        assert_eq!(listed(Some((script.run, 0)), 9), []);
+        let held = |no: u64| EventBody::new(Some(no), how.clone());
+        let mut item = script.item(Some(1), [held(2), held(3)]);
+        let at = script.time;
+        let exhausted = Some(Arc::new(Exhausted { at, how: how.clone() }));
+        let row = |no| TaskRow { attempt: 3, exhausted: exhausted.clone(), ..script.task(no, no + 1) };
+        let (second, third) = (row(2), row(3));
+        item.put_tasks = vec![second, third.clone()];
+        script.append(store, &item).unwrap();
+        assert_eq!(store.exhausted_tasks(&here, Some((script.run, 2)), 9).unwrap(), [third]);
+        check_run(store, script.run);
+    }
+    assert_eq!(listed(None, 9), [(a.run, 2), (a.run, 3), (b.run, 2), (b.run, 3)]);
+    assert_eq!(listed(Some((a.run, 2)), 2), [(a.run, 3), (b.run, 2)]);
+    let elsewhere = relive_core::Namespace::new("other").unwrap();
+    assert_eq!(store.exhausted_tasks(&elsewhere, None, 9), Ok(Vec::new()));
+    // No attempt of theirs was cut off by a crash.
+    store.count_crash(&ShardSet::ALL, &[], Timestamp(u64::MAX / 4)).unwrap();
+    let attempts: Vec<u32> = store.open_work(a.run).unwrap().0.iter().map(|t| t.attempt).collect();
+    assert_eq!(attempts, [2, 3, 3, 2]);
+    // One begins again, one is given up; the other run ends.
+    let again =
+        CommandIssued { name: CommandIssued::REDRIVE.into(), target: Some(2), arguments: None, note: String::new() };
+    let failed = TaskFailed { attempt: 3, failure: lost() };
+    let mut item = a.item(Some(1), [EventBody::new(None, again), EventBody::new(Some(3), failed)]);
+    (item.put_tasks, item.remove_tasks) = (vec![a.task(2, 3)], vec![3]);
+    a.append(store, &item).unwrap();
+    check_run(store, a.run);
+    b.go_on(store, [completed()]);
+    assert_eq!(listed(None, 9), []);
+}
+
+fn lost() -> Failure {
+    Failure::new(FailureKind::Infrastructure, "worker-lost", "it was not heard of any more")
 }
 
 pub fn crashes_are_counted(store: &dyn Store) {

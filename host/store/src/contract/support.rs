@@ -266,6 +266,7 @@ pub fn check_run(store: &dyn Store, run: RunKey) {
         applied_through: row.applied_through,
         tasks: tasks.iter().map(|t| t.command_no).collect(),
         timers: timers.iter().map(|t| t.command_no).collect(),
+        exhausted: tasks.iter().filter(|t| t.exhausted.is_some()).map(|t| t.command_no).collect(),
     };
     validate_rows(&events, &rows).expect("a valid history");
     assert_eq!(row.last_hash, stored.last().map_or(GENESIS, |e| e.hash));

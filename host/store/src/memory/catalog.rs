@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use relive_core::{
     Digest, Namespace,
-    ports::{ActivityRow, Catalog, ComponentMeta, StoreError, VersionRow},
+    ports::{ActivityRow, Catalog, ComponentMeta, QueueRow, StoreError, VersionRow},
 };
 
 use super::MemoryStore;
@@ -18,6 +18,7 @@ pub(super) struct Shelves {
     components: Mutex<HashMap<Digest, (ComponentMeta, Vec<u8>)>>,
     versions: Mutex<BTreeMap<(Namespace, String), Vec<VersionRow>>>,
     activities: Mutex<BTreeMap<(Namespace, String), ActivityRow>>,
+    queues: Mutex<BTreeMap<(Namespace, String), QueueRow>>,
     /// Changes so far.
     revision: AtomicU64,
 }
@@ -93,5 +94,20 @@ impl Catalog for MemoryStore {
             .filter(|((ns, _), _)| ns == namespace)
             .map(|(_, row)| row.clone())
             .collect())
+    }
+
+    fn put_queue(&self, row: &QueueRow) -> Result<(), StoreError> {
+        let (key, mut queues) = ((row.namespace.clone(), row.name.to_string()), self.catalog.queues.lock());
+        self.catalog.changed();
+        if row.limits.is_none() {
+            queues.remove(&key);
+        } else {
+            queues.insert(key, row.clone());
+        }
+        Ok(())
+    }
+
+    fn queues(&self) -> Result<Vec<QueueRow>, StoreError> {
+        Ok(self.catalog.queues.lock().values().cloned().collect())
     }
 }

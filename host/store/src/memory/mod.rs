@@ -192,13 +192,26 @@ impl HistoryStore for MemoryStore {
         Ok(tasks.filter(wanted).take(limit).cloned().collect())
     }
 
+    fn exhausted_tasks(
+        &self,
+        namespace: &Namespace,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        let state = self.state.lock();
+        let first = after.map_or(RunKey(0), |(run, _)| run);
+        let runs = state.runs.range(first..).filter(|(_, r)| r.row.execution.namespace == *namespace);
+        let held = runs.flat_map(|(_, r)| r.tasks.values()).filter(|t| t.exhausted.is_some());
+        Ok(held.filter(|t| after.is_none_or(|after| (t.run, t.command_no) > after)).take(limit).cloned().collect())
+    }
+
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
         Ok(self.state.lock().runs.get(&run).map(Run::work).unwrap_or_default())
     }
 
     fn count_crash(&self, shards: &ShardSet, running: &[RunKey], now: Timestamp) -> Result<(), StoreError> {
         let mut state = self.state.lock();
-        let nobodys = |t: &TaskRow| t.queue.is_none() && t.claim.is_none();
+        let nobodys = |t: &TaskRow| t.queue.is_none() && t.claim.is_none() && t.exhausted.is_none();
         let cut_off = |t: &&mut TaskRow| shards.contains(t.run.shard()) && t.due_at <= now && nobodys(t);
         for task in state.runs.values_mut().flat_map(|r| r.tasks.values_mut()).filter(cut_off) {
             task.attempt = task.attempt.saturating_add(1);

@@ -341,6 +341,9 @@ impl<'a> Batch<'a> {
         };
         let options = |t: &TaskRow| t.options.as_deref().map(serde_json::to_string).transpose();
         let options: std::result::Result<Vec<Option<String>>, _> = self.tasks.iter().map(|(_, t)| options(t)).collect();
+        let exhausted = |t: &TaskRow| t.exhausted.as_deref().map(serde_json::to_string).transpose();
+        let exhausted: std::result::Result<Vec<Option<String>>, _> =
+            self.tasks.iter().map(|(_, t)| exhausted(t)).collect();
         Ok(self
             .task_numbers(args)
             .add(claims().map(|c| c.map(|c| c.secret.cast_signed())).collect::<Vec<Option<i64>>>())
@@ -349,7 +352,8 @@ impl<'a> Batch<'a> {
             .add(self.tasks.iter().map(|(_, t)| t.queue.as_deref()).collect::<Vec<Option<&str>>>())
             .add(claims().map(|c| c.and_then(|c| c.worker.as_deref())).collect::<Vec<Option<&str>>>())
             .add(self.tasks.iter().map(|(_, t)| t.details.as_ref().map(|d| d.as_str())).collect::<Vec<Option<&str>>>())
-            .add(options.map_err(|e| sqlx::Error::Encode(e.into()))?))
+            .add(options.map_err(|e| sqlx::Error::Encode(e.into()))?)
+            .add(exhausted.map_err(|e| sqlx::Error::Encode(e.into()))?))
     }
 }
 
@@ -361,4 +365,5 @@ fn is_plain(task: &TaskRow) -> bool {
         && !task.cancel_requested
         && !task.paused
         && task.options.is_none()
+        && task.exhausted.is_none()
 }

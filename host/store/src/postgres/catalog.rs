@@ -3,7 +3,10 @@
 
 use relive_core::{
     Digest, Namespace,
-    ports::{ActivityRow, Catalog, ComponentMeta, Implementation, StoreError, StoreErrorKind, VersionRow},
+    ports::{
+        ActivityRow, Catalog, ComponentMeta, Implementation, QueueLimits, QueueRow, RateLimit, StoreError,
+        StoreErrorKind, VersionRow,
+    },
 };
 use sqlx::{Row, postgres::PgRow};
 
@@ -50,6 +53,25 @@ const ACTIVITY: &str =
     "SELECT name, kind, digest, config, deployed_at FROM activities WHERE namespace = $1 AND name = $2";
 const ACTIVITIES: &str =
     "SELECT name, kind, digest, config, deployed_at FROM activities WHERE namespace = $1 ORDER BY name";
+
+const PUT_QUEUE: &str = "WITH moved AS (UPDATE meta SET value = value + 1 WHERE key = 'catalog_revision') \
+    INSERT INTO task_queues (namespace, name, rate, burst, concurrency) VALUES ($1, $2, $3, $4, $5) \
+    ON CONFLICT (namespace, name) DO UPDATE SET rate = excluded.rate, burst = excluded.burst, \
+    concurrency = excluded.concurrency";
+const REMOVE_QUEUE: &str = "WITH moved AS (UPDATE meta SET value = value + 1 WHERE key = 'catalog_revision') \
+    DELETE FROM task_queues WHERE namespace = $1 AND name = $2";
+const QUEUES: &str = "SELECT namespace, name, rate, burst, concurrency FROM task_queues ORDER BY namespace, name";
+
+fn queue(row: &PgRow) -> Result<QueueRow> {
+    let rate = match row.try_get::<Option<f64>, _>(2)? {
+        Some(per_second) => Some(RateLimit { per_second, burst: rows::small(row, 3)? }),
+        None => None,
+    };
+    let concurrency = row.try_get::<Option<i64>, _>(4)?.map(|_| rows::small(row, 4)).transpose()?;
+    let limits = QueueLimits { rate, concurrency };
+    limits.check().map_err(|e| unreadable(format!("a task queue's limits: {e}")))?;
+    Ok(QueueRow { namespace: rows::namespace(row, 0)?, name: rows::text(row, 1)?.into(), limits })
+}
 
 fn version(row: &PgRow) -> Result<VersionRow> {
     Ok(VersionRow {
@@ -189,5 +211,19 @@ impl Catalog for PostgresStore {
 
     fn activities(&self, namespace: &Namespace) -> std::result::Result<Vec<ActivityRow>, StoreError> {
         self.all(ACTIVITIES, Args::default().add(namespace.as_str()), activity)
+    }
+
+    fn put_queue(&self, row: &QueueRow) -> std::result::Result<(), StoreError> {
+        let named = Args::default().add(row.namespace.as_str()).add(&*row.name);
+        if row.limits.is_none() {
+            return self.put(REMOVE_QUEUE, named);
+        }
+        let (rate, concurrency) = (row.limits.rate, row.limits.concurrency);
+        let args = named.add(rate.map(|r| r.per_second)).add(rate.map(|r| i64::from(r.burst)));
+        self.put(PUT_QUEUE, args.add(concurrency.map(i64::from)))
+    }
+
+    fn queues(&self) -> std::result::Result<Vec<QueueRow>, StoreError> {
+        self.all(QUEUES, Args::default(), queue)
     }
 }

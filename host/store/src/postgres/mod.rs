@@ -146,6 +146,15 @@ impl HistoryStore for PostgresStore {
         self.read_open_tasks(shards, after, limit)
     }
 
+    fn exhausted_tasks(
+        &self,
+        namespace: &Namespace,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.read_exhausted_tasks(namespace, after, limit)
+    }
+
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
         self.read_open_work(run)
     }

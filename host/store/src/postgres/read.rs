@@ -54,6 +54,12 @@ pub(super) const OPEN_TASKS: &str = concat!(
     rows::task_columns!(),
     " FROM tasks WHERE shard = s.shard AND key > $2 ORDER BY key LIMIT $3) t ORDER BY t.key LIMIT $3"
 );
+pub(super) const EXHAUSTED_TASKS: &str = concat!(
+    "SELECT ",
+    rows::task_columns!(),
+    " FROM tasks WHERE exhausted IS NOT NULL AND key > $2 \
+     AND (SELECT x.namespace FROM executions x WHERE x.key = tasks.key >> 24) = $1 ORDER BY key LIMIT $3"
+);
 /// Tasks, then timers: those have no event.
 macro_rules! open_work {
     () => {
@@ -61,7 +67,7 @@ macro_rules! open_work {
             "SELECT ",
             rows::task_columns!(),
             " FROM tasks WHERE shard = ($1::int8 & 255)::int2 AND key BETWEEN ($1::int8 << 24) AND ($1::int8 << 24 | 16777215) \
-              UNION ALL SELECT key, NULL, NULL, deadline, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM timers \
+              UNION ALL SELECT key, NULL, NULL, deadline, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM timers \
               WHERE key BETWEEN ($1::int8 << 24) AND ($1::int8 << 24 | 16777215)"
         )
     };
@@ -96,7 +102,7 @@ pub(super) const STAMP: &str = concat!(
 /// In the order of rows, as appends lock them.
 pub(super) const COUNT_CRASH: &str = "WITH cut_off AS ( \
     UPDATE tasks SET attempt = least(attempt + 1, 4294967295) \
-    WHERE shard = ANY ($1::int2[]) AND due_at <= $2 AND queue IS NULL AND claim_secret IS NULL) \
+    WHERE shard = ANY ($1::int2[]) AND due_at <= $2 AND queue IS NULL AND claim_secret IS NULL AND exhausted IS NULL) \
     UPDATE executions SET crashes = least(crashes + 1, 4294967295) WHERE key = ANY ($3::int8[]) AND status < 2";
 
 /// Numbers of shards, as `smallint`.
@@ -247,6 +253,17 @@ impl PostgresStore {
         let after = after.map_or(-1, |(run, command_no)| row_key(run, command_no));
         let args = Args::default().add(shards_of(shards)).add(after).add(limit_of(limit));
         self.all(OPEN_TASKS, args, rows::task)
+    }
+
+    pub(super) fn read_exhausted_tasks(
+        &self,
+        namespace: &Namespace,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>> {
+        let after = after.map_or(-1, |(run, command_no)| row_key(run, command_no));
+        let args = Args::default().add(namespace.as_str()).add(after).add(limit_of(limit));
+        self.all(EXHAUSTED_TASKS, args, rows::task)
     }
 
     pub(super) fn read_open_work(&self, run: RunKey) -> Result<Work> {

@@ -173,7 +173,8 @@ pub(super) fn event(row: &PgRow) -> Result<StoredEvent> {
 /// Columns of a task, in the order that [`task`] reads them.
 macro_rules! task_columns {
     () => {
-        "key, event_id, attempt, due_at, scheduled_at, claim_secret, claimed_at, flags, queue, claim_worker, details, options"
+        "key, event_id, attempt, due_at, scheduled_at, claim_secret, claimed_at, flags, queue, claim_worker, details, options, \
+         exhausted"
     };
 }
 pub(super) use task_columns;
@@ -201,6 +202,9 @@ pub(super) fn task_at(row: &PgRow, at: usize) -> Result<TaskRow> {
     let form = |e: serde_json::Error| unreadable(format!("a task's options: {e}"));
     let options: Option<&str> = row.try_get(at + 11)?;
     task.options = options.map(serde_json::from_str).transpose().map_err(form)?.map(Arc::new);
+    let form = |e: serde_json::Error| unreadable(format!("how a task was exhausted: {e}"));
+    let exhausted: Option<&str> = row.try_get(at + 12)?;
+    task.exhausted = exhausted.map(serde_json::from_str).transpose().map_err(form)?.map(Arc::new);
     Ok(task)
 }
 

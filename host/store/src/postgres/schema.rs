@@ -8,6 +8,7 @@ use super::error::Result;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_initial.sql"),
     include_str!("../../../../migrations/postgres/0002_cluster.sql"),
+    include_str!("../../../../migrations/postgres/0003_queues_and_failed_tasks.sql"),
 ];
 
 /// The newest schema version that this program knows.

@@ -15,7 +15,8 @@ macro_rules! put_tasks {
         "ON CONFLICT (shard, key) DO UPDATE SET event_id = excluded.event_id, attempt = excluded.attempt, \
          due_at = excluded.due_at, scheduled_at = excluded.scheduled_at, claim_secret = excluded.claim_secret, \
          claimed_at = excluded.claimed_at, flags = excluded.flags, queue = excluded.queue, \
-         claim_worker = excluded.claim_worker, details = excluded.details, options = excluded.options"
+         claim_worker = excluded.claim_worker, details = excluded.details, options = excluded.options, \
+         exhausted = excluded.exhausted"
     };
 }
 
@@ -97,10 +98,10 @@ impl Part {
             ),
             Self::Tasks => concat!(
                 "put_tasks AS (INSERT INTO tasks (key, event_id, attempt, due_at, scheduled_at, claim_secret, claimed_at, \
-                 flags, queue, claim_worker, details, options) SELECT n.* FROM unnest(?::int8[], ?::int8[], ?::int8[], \
-                 ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int2[], ?::text[], ?::text[], ?::text[], ?::text[]) AS n(key, \
-                 event_id, attempt, due_at, scheduled_at, claim_secret, claimed_at, flags, queue, claim_worker, details, \
-                 options) WHERE ((n.key >> 24) IN (SELECT key FROM done)) IS TRUE ",
+                 flags, queue, claim_worker, details, options, exhausted) SELECT n.* FROM unnest(?::int8[], ?::int8[], ?::int8[], \
+                 ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int2[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[]) \
+                 AS n(key, event_id, attempt, due_at, scheduled_at, claim_secret, claimed_at, flags, queue, claim_worker, \
+                 details, options, exhausted) WHERE ((n.key >> 24) IN (SELECT key FROM done)) IS TRUE ",
                 put_tasks!(),
                 ")"
             ),
@@ -241,7 +242,7 @@ mod tests {
     fn parameters_are_numbered_through() {
         assert_eq!(numbered("a ? b ?::int8[]"), "a $1 b $2::int8[]");
         let all = compose(Part::ALL.iter().fold(0, |parts, part| parts | part.bit()));
-        assert!(all.contains("$80") && !all.contains("$81") && !all.contains('?'), "{all}");
+        assert!(all.contains("$81") && !all.contains("$82") && !all.contains('?'), "{all}");
         let events = compose(Part::Created.bit() | Part::Events.bit());
         assert!(
             events.starts_with("WITH created AS") && events.contains(", done AS (SELECT key FROM created), put_events")

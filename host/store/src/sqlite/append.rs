@@ -242,9 +242,9 @@ static PUT_TASKS: LazyLock<Bulk> = LazyLock::new(|| {
     let tail = "ON CONFLICT DO UPDATE SET event_id = excluded.event_id, attempt = excluded.attempt, due_at = excluded.due_at, \
                 scheduled_at = excluded.scheduled_at, queue = excluded.queue, claim_secret = excluded.claim_secret, \
                 claim_worker = excluded.claim_worker, claimed_at = excluded.claimed_at, flags = excluded.flags, \
-                details = excluded.details, options = excluded.options";
+                details = excluded.details, options = excluded.options, exhausted = excluded.exhausted";
     let head = format!("INSERT INTO tasks ({}) VALUES", rows::TASK);
-    Bulk::new(&head, "(?,?,?,?,?,?,?,?,?,?,?,?)", tail)
+    Bulk::new(&head, "(?,?,?,?,?,?,?,?,?,?,?,?,?)", tail)
 });
 static PUT_TIMERS: LazyLock<Bulk> = LazyLock::new(|| {
     Bulk::new(
@@ -328,11 +328,9 @@ impl<'a> Gathered<'a> {
 
 /// See the port: one statement for the tasks, one a run for the crashes.
 pub(super) fn count_crash(conn: &Connection, running: &[RunKey], now: Timestamp) -> Result<()> {
-    conn.prepare_cached(
-        "UPDATE tasks SET attempt = min(attempt + 1, 4294967295) \
-         WHERE due_at <= ?1 AND queue IS NULL AND claim_secret IS NULL",
-    )?
-    .execute([time(now)])?;
+    let sql = "UPDATE tasks SET attempt = min(attempt + 1, 4294967295) \
+               WHERE due_at <= ?1 AND queue IS NULL AND claim_secret IS NULL AND exhausted IS NULL";
+    conn.prepare_cached(sql)?.execute([time(now)])?;
     let open = status_code(Status::Blocked);
     for run in running.iter().collect::<std::collections::BTreeSet<_>>() {
         let sql = "UPDATE executions SET crashes = crashes + 1 WHERE key = ?1 AND status <= ?2";

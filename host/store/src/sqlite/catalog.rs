@@ -2,7 +2,10 @@
 
 use relive_core::{
     Digest, Namespace,
-    ports::{ActivityRow, Catalog, ComponentMeta, Implementation, StoreError, StoreErrorKind, VersionRow},
+    ports::{
+        ActivityRow, Catalog, ComponentMeta, Implementation, QueueLimits, QueueRow, RateLimit, StoreError,
+        StoreErrorKind, VersionRow,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
@@ -41,6 +44,17 @@ fn activity(row: &Row<'_>) -> Result<ActivityRow> {
         kind => return Err(unreadable(format!("the activity kind {kind:?}"))),
     };
     Ok(ActivityRow { name: rows::text(row, 0)?.into(), implementation, deployed_at: rows::timestamp(row, 4)? })
+}
+
+fn queue(row: &Row<'_>) -> Result<QueueRow> {
+    let rate = match row.get::<_, Option<f64>>(2)? {
+        Some(per_second) => Some(RateLimit { per_second, burst: rows::small(row, 3)? }),
+        None => None,
+    };
+    let concurrency = row.get::<_, Option<i64>>(4)?.map(|_| rows::small(row, 4)).transpose()?;
+    let limits = QueueLimits { rate, concurrency };
+    limits.check().map_err(|e| unreadable(format!("a task queue's limits: {e}")))?;
+    Ok(QueueRow { namespace: rows::namespace(row, 0)?, name: rows::text(row, 1)?.into(), limits })
 }
 
 /// Makes the version of this code the only active one, adding it if it is new.
@@ -165,5 +179,24 @@ impl Catalog for SqliteStore {
     fn activities(&self, namespace: &Namespace) -> std::result::Result<Vec<ActivityRow>, StoreError> {
         let sql = format!("SELECT {ACTIVITY} FROM activities WHERE namespace = ?1 ORDER BY name");
         self.readers.read(|conn| conn.prepare_cached(&sql)?.query_map([namespace.as_str()], activity)?.collect())
+    }
+
+    fn put_queue(&self, row: &QueueRow) -> std::result::Result<(), StoreError> {
+        let (namespace, name, limits) = (row.namespace.as_str(), &*row.name, row.limits);
+        let put = "INSERT INTO task_queues (namespace, name, rate, burst, concurrency) VALUES (?1, ?2, ?3, ?4, ?5) \
+                   ON CONFLICT DO UPDATE SET rate = excluded.rate, burst = excluded.burst, concurrency = excluded.concurrency";
+        self.writer.write(|conn| {
+            if limits.is_none() {
+                let remove = "DELETE FROM task_queues WHERE namespace = ?1 AND name = ?2";
+                return conn.prepare_cached(remove)?.execute([namespace, name]).map(|_| ());
+            }
+            let (rate, burst) = (limits.rate.map(|r| r.per_second), limits.rate.map(|r| r.burst));
+            conn.prepare_cached(put)?.execute(params![namespace, name, rate, burst, limits.concurrency]).map(|_| ())
+        })
+    }
+
+    fn queues(&self) -> std::result::Result<Vec<QueueRow>, StoreError> {
+        let sql = "SELECT namespace, name, rate, burst, concurrency FROM task_queues ORDER BY namespace, name";
+        self.readers.read(|conn| conn.prepare_cached(sql)?.query_map([], queue)?.collect())
     }
 }

@@ -149,6 +149,15 @@ impl HistoryStore for SqliteStore {
         self.readers.read(|conn| read::open_tasks(conn, after, limit))
     }
 
+    fn exhausted_tasks(
+        &self,
+        namespace: &Namespace,
+        after: Option<(RunKey, u64)>,
+        limit: usize,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.readers.read(|conn| read::exhausted_tasks(conn, namespace, after, limit))
+    }
+
     fn open_work(&self, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>), StoreError> {
         self.readers.read(|conn| read::open_work(conn, run))
     }

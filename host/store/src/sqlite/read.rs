@@ -9,6 +9,7 @@ use relive_core::{
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, ToSql, params};
 
 use super::rows::{self, EVENT, EXECUTION, TASK, last_row_key, row_key, status_code, time};
+use crate::columns::NUMBER_BITS;
 
 fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
@@ -119,6 +120,20 @@ pub(super) fn open_tasks(conn: &Connection, after: Option<(RunKey, u64)>, limit:
     let after = after.map_or(-1, |(run, command_no)| row_key(run, command_no));
     let sql = format!("SELECT {TASK} FROM tasks WHERE key > ?1 ORDER BY key LIMIT ?2");
     all(conn, &sql, (after, limit_of(limit)), rows::task)
+}
+
+pub(super) fn exhausted_tasks(
+    conn: &Connection,
+    namespace: &Namespace,
+    after: Option<(RunKey, u64)>,
+    limit: usize,
+) -> Result<Vec<TaskRow>> {
+    let after = after.map_or(-1, |(run, command_no)| row_key(run, command_no));
+    let sql = format!(
+        "SELECT {TASK} FROM tasks INDEXED BY tasks_exhausted WHERE exhausted IS NOT NULL AND key > ?1 \
+         AND (SELECT namespace FROM executions WHERE executions.key = tasks.key >> {NUMBER_BITS}) = ?2 ORDER BY key LIMIT ?3"
+    );
+    all(conn, &sql, params![after, namespace.as_str(), limit_of(limit)], rows::task)
 }
 
 pub(super) fn open_work(conn: &Connection, run: RunKey) -> Result<(Vec<TaskRow>, Vec<TimerRow>)> {

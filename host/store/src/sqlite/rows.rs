@@ -126,7 +126,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
 
 /// Columns of a task, in the order that [`task`] reads them.
 pub(super) const TASK: &str = "key, event_id, attempt, due_at, scheduled_at, queue, claim_secret, claim_worker, claimed_at, \
-                               flags, details, options";
+                               flags, details, options, exhausted";
 pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     let (run, command_no) = split_key(row.get(0)?);
     let mut task = TaskRow::new(run, command_no, number(row, 1)?, timestamp(row, 4)?);
@@ -146,6 +146,9 @@ pub(super) fn task(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     let form = |e: serde_json::Error| unreadable(format!("a task's options: {e}"));
     task.options =
         row.get::<_, Option<String>>(11)?.map(|t| serde_json::from_str(&t)).transpose().map_err(form)?.map(Arc::new);
+    let form = |e: serde_json::Error| unreadable(format!("how a task was exhausted: {e}"));
+    task.exhausted =
+        row.get::<_, Option<String>>(12)?.map(|t| serde_json::from_str(&t)).transpose().map_err(form)?.map(Arc::new);
     Ok(task)
 }
 
@@ -154,6 +157,7 @@ pub(super) fn bind_task(s: &mut Statement<'_>, at: usize, key: i64, task: &TaskR
     let claim = task.claim.as_ref();
     let flags = if task.cancel_requested { CANCEL_REQUESTED } else { 0 } | if task.paused { PAUSED } else { 0 };
     let options = task.options.as_deref().map(serde_json::to_string).transpose();
+    let exhausted = task.exhausted.as_deref().map(serde_json::to_string).transpose();
     s.raw_bind_parameter(at, key)?;
     s.raw_bind_parameter(at + 1, task.event_id.cast_signed())?;
     s.raw_bind_parameter(at + 2, task.attempt)?;
@@ -165,7 +169,8 @@ pub(super) fn bind_task(s: &mut Statement<'_>, at: usize, key: i64, task: &TaskR
     s.raw_bind_parameter(at + 8, claim.map(|c| time(c.at)))?;
     s.raw_bind_parameter(at + 9, flags)?;
     s.raw_bind_parameter(at + 10, task.details.as_ref().map(Json::as_str))?;
-    s.raw_bind_parameter(at + 11, options.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?)
+    s.raw_bind_parameter(at + 11, options.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?)?;
+    s.raw_bind_parameter(at + 12, exhausted.map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?)
 }
 
 /// Reads `key, deadline`.

@@ -36,6 +36,8 @@ pub fn of_one() -> OpenApiRouter<Engine> {
         .routes(routes!(steps::resume))
         .routes(routes!(steps::reset))
         .routes(routes!(steps::update))
+        .routes(routes!(steps::redrive))
+        .routes(routes!(steps::give_up))
         .routes(routes!(fork::fork))
         .routes(routes!(replay::replay))
         .routes(routes!(state::state))

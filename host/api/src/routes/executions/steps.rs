@@ -1,5 +1,5 @@
-//! `POST /executions/{id}/activities/{step}/pause`, `/resume`, `/reset`, `/update`: operators and an activity that is
-//! not resolved. Answered once it is recorded.
+//! `POST /executions/{id}/activities/{step}/pause`, `/resume`, `/reset`, `/update`, `/redrive`, `/give-up`: operators and
+//! an activity that is not resolved. Answered once it is recorded.
 
 use axum::{Json, extract::State};
 use relive_core::{limits::MAX_DURATION_NANOS, options::ActivityOptions, retry::RetryPolicy};
@@ -161,6 +161,54 @@ pub async fn update(
     let note = std::mem::take(&mut update.note);
     let options = update.apply(engine.activity_options(target.clone(), command_no).await?)?;
     change(&engine, target, command_no, "update", TaskChange::Update(options), note).await
+}
+
+/// Lets the attempts of an exhausted activity begin again
+///
+/// From the first attempt, at once, under the same idempotency key.
+#[utoipa::path(
+    post,
+    path = "/activities/{step}/redrive",
+    tag = "operate",
+    operation_id = "redrive-activity",
+    params(("step" = u64, Path, description = "The step's number")),
+    request_body(content = Option<Note>),
+    responses((status = 200, description = "Recorded", body = Changed)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-step", "not-exhausted", "closed", "shutting-down", "fenced"])))
+)]
+pub async fn redrive(
+    State(engine): State<Engine>,
+    ExecutionPath(target): ExecutionPath,
+    Param(param): Param,
+    JsonBody(bytes): JsonBody,
+) -> Result<Json<Changed>, Problem> {
+    let (note, command_no) = (parse_or_default::<Note>(&bytes)?.note, step(&param)?);
+    let workflow_id = target.workflow_id.to_string();
+    engine.redrive(target, command_no, note).await?;
+    Ok(Json(Changed { workflow_id, command_no, action: "redrive" }))
+}
+
+/// Gives an exhausted activity up: it fails as its last attempt did
+#[utoipa::path(
+    post,
+    path = "/activities/{step}/give-up",
+    tag = "operate",
+    operation_id = "give-up-activity",
+    params(("step" = u64, Path, description = "The step's number")),
+    request_body(content = Option<Note>),
+    responses((status = 200, description = "Recorded, with the activity's failure", body = Changed)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-step", "not-exhausted", "closed", "shutting-down", "fenced"])))
+)]
+pub async fn give_up(
+    State(engine): State<Engine>,
+    ExecutionPath(target): ExecutionPath,
+    Param(param): Param,
+    JsonBody(bytes): JsonBody,
+) -> Result<Json<Changed>, Problem> {
+    let (note, command_no) = (parse_or_default::<Note>(&bytes)?.note, step(&param)?);
+    let workflow_id = target.workflow_id.to_string();
+    engine.give_up(target, command_no, note).await?;
+    Ok(Json(Changed { workflow_id, command_no, action: "give-up" }))
 }
 
 impl Update {
