@@ -233,6 +233,38 @@ fn a_batch_is_one_round_trip_and_a_step_touches_no_index() {
     assert!(hot * 2 >= all, "{hot} of {all} updates were heap-only");
 }
 
+/// Who takes a run over while its owner appends gets a row and work that belong together.
+#[test]
+fn what_is_taken_is_of_one_moment() {
+    let Some(database) = TestDatabase::migrated() else { return };
+    let (a, b) = (database.store(), database.store());
+    for n in 0..20 {
+        let mut script = Script::started(&a, &format!("w{n}"));
+        let run = script.run;
+        std::thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                for round in 1.. {
+                    let item = step(&script, 1, round);
+                    match script.append(&a, &item) {
+                        Ok(_) => {}
+                        Err(AppendError::Fenced { epoch: 1, owner: 2 }) => return round - 1,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                0
+            });
+            let begun =
+                |row: Option<relive_core::ports::ExecutionRow>| row.is_some_and(|row| row.command_count > n / 2);
+            while !begun(b.execution(run).unwrap()) {}
+            let taken = b.take(run, 2).unwrap().unwrap();
+            let last = owner.join().unwrap();
+            assert_eq!((taken.row.epoch, taken.row.command_count), (2, last));
+            assert_eq!(taken.tasks.iter().map(|t| t.command_no).collect::<Vec<_>>(), [last]);
+        });
+        check_run(&b, run);
+    }
+}
+
 #[test]
 fn one_bad_item_spoils_nothing_for_the_others() {
     let Some(database) = TestDatabase::migrated() else { return };

@@ -30,6 +30,16 @@ impl Engine {
 
     /// Starts a run, whatever there was before; the store refuses a second open one of its workflow id.
     pub(super) async fn start_new(&self, request: StartRequest) -> Result<Started, Error> {
+        // A shared store is asked over the network, for the active version now and then and for keys: not on a thread
+        // that others' requests wait for.
+        let (started, answer) =
+            if self.is_clustered() { self.blocking(|engine| engine.begin(request)).await? } else { self.begin(request)? };
+        self.answered(answer).await?;
+        Ok(started)
+    }
+
+    /// Hands the start to its owner: what was started if the answer says so.
+    fn begin(&self, request: StartRequest) -> Result<(Started, oneshot::Receiver<Result<(), Error>>), Error> {
         let context = &self.context;
         let active = self.active(&request)?;
         active.check(&request.input)?;
@@ -71,8 +81,7 @@ impl Engine {
         let run = context.store.allocate_run_key(shard).map_err(store_error)?;
         let (reply, answer) = oneshot::channel();
         context.registry.post(run, Message::Start { new: Box::new(new), start: Box::new(body), reply });
-        self.answered(answer).await?;
-        Ok(started)
+        Ok((started, answer))
     }
 
     /// The version that new runs of the workflow take.

@@ -307,7 +307,10 @@ impl PostgresStore {
                 self.heads.lock().put(run, Known::of(&row, log_count));
                 return Ok((row, rows));
             }
-            // It was changed in the middle of the statement: what was read is older than what refused the stamp.
+            // It was changed in the middle of the statement: what was read is older than what refused the stamp. An owner
+            // who appends without a pause would win every time, so it is fenced off first; then nobody is in the way.
+            self.count_round_trip();
+            args().and_then(|args| self.writes.write(STAMP, args)).map_err(|e| store_error(&e))?;
         }
         Err(store_error(&overtaken()).into())
     }
