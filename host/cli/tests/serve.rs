@@ -9,8 +9,13 @@ use std::process::Command;
 
 fn serve(dir: &Path, file: &str, args: &[&str]) -> (i32, String) {
     std::fs::write(dir.join("relive-server.toml"), file).expect("written");
-    let output =
-        Command::new(common::relive()).arg("serve").args(args).current_dir(dir).env_remove("RELIVE_STORE").output().expect("it runs");
+    let output = Command::new(common::relive())
+        .arg("serve")
+        .args(args)
+        .current_dir(dir)
+        .env_remove("RELIVE_STORE")
+        .output()
+        .expect("it runs");
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

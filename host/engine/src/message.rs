@@ -44,16 +44,18 @@ pub(crate) struct Incoming {
     /// The event's time is not before this (a timer's deadline).
     pub not_before: Timestamp,
     pub reply: Option<Reply>,
+    /// Others who sent the same, and hear the same of it.
+    pub again: Vec<Reply>,
 }
 
 impl Incoming {
     pub fn new(body: EventBody) -> Self {
-        Self { body, not_before: Timestamp(0), reply: None }
+        Self { body, not_before: Timestamp(0), reply: None, again: Vec::new() }
     }
 
     pub fn answer(self, result: Result<(), Error>) {
-        if let Some(reply) = self.reply {
-            let _ = reply.send(result);
+        for reply in self.reply.into_iter().chain(self.again) {
+            let _ = reply.send(result.clone());
         }
     }
 
@@ -61,7 +63,7 @@ impl Incoming {
     /// decided, also because a worker answered, stays and is tried again: the task counts as resolved already.
     pub fn refused(mut self, error: &Error) -> Option<Self> {
         let outside = self.reply.is_some() && !self.body.event_type().is_resolution();
-        if let Some(reply) = self.reply.take() {
+        for reply in self.reply.take().into_iter().chain(std::mem::take(&mut self.again)) {
             let _ = reply.send(Err(error.clone()));
         }
         (!outside).then_some(self)

@@ -32,8 +32,11 @@ impl Engine {
     pub(super) async fn start_new(&self, request: StartRequest) -> Result<Started, Error> {
         // A shared store is asked over the network, for the active version now and then and for keys: not on a thread
         // that others' requests wait for.
-        let (started, answer) =
-            if self.is_clustered() { self.blocking(|engine| engine.begin(request)).await? } else { self.begin(request)? };
+        let (started, answer) = if self.is_clustered() {
+            self.blocking(|engine| engine.begin(request)).await?
+        } else {
+            self.begin(request)?
+        };
         self.answered(answer).await?;
         Ok(started)
     }

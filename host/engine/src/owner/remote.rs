@@ -15,7 +15,7 @@ use super::{Owner, draft::Draft, load::decoded_history, tasks::Task, turns::Aban
 use crate::{
     abort,
     context::Context,
-    message::{Ack, AttemptError, BeatReply, Reply},
+    message::{Ack, AttemptError, BeatReply, Incoming, Reply},
     remote::{
         Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, Pass, Poller, QueueName, Report, TaskRef, TaskToken,
     },
@@ -322,24 +322,25 @@ impl Owner {
                 "store-unavailable",
                 "the activity's schedule cannot be read; try again",
             )))),
-            Fit::Answered if self.is_the_answer(&token, &report) => self.acks.push(Ack::Report(reply)),
+            Fit::Answered => match self.answer_under_way(&token, &report) {
+                Some(incoming) => incoming.again.push(reply),
+                None => drop(reply.send(Err(self.superseded()))),
+            },
             Fit::Gone if self.has_result(context, &token, &report) => drop(reply.send(Ok(()))),
-            Fit::Answered | Fit::Gone | Fit::Superseded => drop(reply.send(Err(self.superseded()))),
+            Fit::Gone | Fit::Superseded => drop(reply.send(Err(self.superseded()))),
             Fit::Forged => drop(reply.send(Err(unknown_task()))),
         }
     }
 
-    /// Whether what is on its way into the history is this very answer, and not another's or a deadline that passed.
-    fn is_the_answer(&self, token: &TaskToken, report: &Report) -> bool {
-        let taken = self.flight.iter().flat_map(|flight| &flight.taken);
-        let bodies = self.queue.iter().chain(taken).map(|incoming| &incoming.body);
-        bodies.filter(|body| body.command_no == Some(token.task.command_no)).any(|body| {
-            match (&body.attributes, report) {
-                (Attributes::TaskCompleted(c), Report::Completed(result)) => c.result.as_str() == result.as_str(),
-                (Attributes::TaskFailed(f), Report::Failed(failure)) => f.failure == *failure,
-                (Attributes::TaskCanceled(_), Report::Canceled) => true,
-                _ => false,
-            }
+    /// This very answer on its way into the history; none: another's, or a deadline that passed.
+    fn answer_under_way(&mut self, token: &TaskToken, report: &Report) -> Option<&mut Incoming> {
+        let taken = self.flight.iter_mut().flat_map(|flight| &mut flight.taken);
+        let mut of = self.queue.iter_mut().chain(taken).filter(|i| i.body.command_no == Some(token.task.command_no));
+        of.find(|incoming| match (&incoming.body.attributes, report) {
+            (Attributes::TaskCompleted(c), Report::Completed(result)) => c.result.as_str() == result.as_str(),
+            (Attributes::TaskFailed(f), Report::Failed(failure)) => f.failure == *failure,
+            (Attributes::TaskCanceled(_), Report::Canceled) => true,
+            _ => false,
         })
     }
 
