@@ -35,8 +35,15 @@ fn program(name: &str, options: ActivityOptions) -> [Op; 2] {
     [Op::Offer { name: name.into(), input: "1".into(), options }, Op::Await(0)]
 }
 
+/// A heartbeat that does not come is the workflow's to hear, not an operator's.
 fn retries(attempts: u32) -> ActivityOptions {
-    let retry = RetryPolicy { maximum_attempts: attempts, initial_interval: 1, jitter: 0.0, ..Default::default() };
+    let retry = RetryPolicy {
+        maximum_attempts: attempts,
+        initial_interval: 1,
+        jitter: 0.0,
+        non_retryable_codes: vec!["heartbeat".to_owned()],
+        ..Default::default()
+    };
     ActivityOptions { retry: Some(retry), ..ActivityOptions::default() }
 }
 

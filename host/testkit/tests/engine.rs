@@ -376,7 +376,10 @@ async fn a_new_host_goes_on_where_the_last_one_stopped() {
         second.send(&id, "a", "m", "1").await.expect("sent");
         assert_eq!(second.ended(&id).await.status, Status::Completed);
     }
-    // The attempt that the first host left counts: its only one is lost.
+    // The attempt that the first host left counts: its only one is lost, and an operator decides.
+    let target = Embedded::target("hangs");
+    let held = || async { second.engine.give_up(target.clone(), 1, "as told".into()).await.is_ok() };
+    second.until("the activity to be given up", held).await;
     let lost = second.ended("hangs").await.result.expect("a result").to_string();
     assert!(lost.contains("attempt-lost"), "{lost}");
     second.verify().await;

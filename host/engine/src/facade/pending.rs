@@ -159,10 +159,9 @@ impl Engine {
     fn waits_on(&self, of: &ExecutionRow, row: &TaskRow) -> Option<String> {
         if let Some(exhausted) = &row.exhausted {
             let (code, id, no) = (&exhausted.how.last_failure.code, &of.execution.workflow_id, row.command_no);
+            // What to do stands in front: tables cut long lines off.
             let decide = format!("`relive failed-tasks redrive {id} {no}` or `give-up`");
-            return Some(format!(
-                "an operator: its attempts are exhausted, nobody answered the last ({code}): {decide}"
-            ));
+            return Some(format!("exhausted; {decide}; nobody answered the last attempt ({code})"));
         }
         if let Some(claim) = &row.claim {
             return Some(match claim.worker.as_deref() {
