@@ -1,9 +1,9 @@
 //! What is done around every request: correlation id, origin check, panics, problem documents, one log line.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
-    extract::Request,
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -11,7 +11,7 @@ use axum::{
 use futures_util::FutureExt;
 use uuid::Uuid;
 
-use crate::{connection::Connection, problem::Problem};
+use crate::{connection::Connection, problem::Problem, traffic::Traffic};
 
 /// Names a request across logs, events and hosts.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
@@ -44,11 +44,12 @@ fn is_usable(id: &HeaderValue) -> bool {
 }
 
 /// The outermost layer of the router.
-pub async fn envelope(mut request: Request, next: Next) -> Response {
+pub async fn envelope(State(traffic): State<Arc<Traffic>>, mut request: Request, next: Next) -> Response {
     let id = CorrelationId::of(request.headers());
     let started = Instant::now();
     let line =
         tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri().path()));
+    let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
     request.extensions_mut().insert(id.clone());
     let refused = request.extensions().get::<Connection>().and_then(|c| c.check_origin(request.headers()).err());
     let mut response = match refused {
@@ -71,8 +72,10 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
             tracing::warn!(correlation_id = id.as_str(), ?problem, "a request failed");
         }
     }
+    let took = started.elapsed();
+    traffic.answered(&method, route.as_ref().map(MatchedPath::as_str), response.status(), took);
     if let Some(line) = line {
-        let micros = started.elapsed().as_micros();
+        let micros = took.as_micros();
         tracing::debug!(correlation_id = id.as_str(), status = response.status().as_u16(), %micros, "{line}");
     }
     response.headers_mut().insert(CORRELATION_HEADER, id.0);

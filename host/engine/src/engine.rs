@@ -113,6 +113,19 @@ impl Engine {
         self.context.timers.poke();
     }
 
+    /// Prepares the end: new work is refused with `shutting-down` and the host says that it is not ready, while what
+    /// runs goes on and workers may answer. Returns once no activity runs, or after `grace`; [`Engine::shutdown`]
+    /// follows.
+    pub async fn drain(&self, grace: Duration) {
+        let context = &self.context;
+        context.draining.store(true, Ordering::Release);
+        context.remote.queues.close();
+        let until = Instant::now() + grace;
+        while context.dispatcher.running() > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Ends gracefully: no new requests, running activities get their grace, what is decided is committed, and what
     /// rides along too. Nothing is lost without it; the next start is only less work.
     pub async fn shutdown(&self) {
@@ -123,7 +136,9 @@ impl Engine {
         context.stopping.store(true, Ordering::Release);
         context.timers.stop();
         context.remote.queues.close();
-        let grace = Instant::now() + context.config.shutdown_grace;
+        // Whoever drained has waited already.
+        let drained = context.draining.load(Ordering::Acquire);
+        let grace = Instant::now() + if drained { Duration::ZERO } else { context.config.shutdown_grace };
         while context.dispatcher.running() > 0 && Instant::now() < grace {
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -172,9 +187,14 @@ fn sweep(context: &Arc<Context>) {
     let mut reconciled_at = context.clock.now();
     while !stop() {
         let asked = std::mem::replace(&mut *context.recovering.lock(), ShardSet::NONE);
-        if !asked.is_empty() {
+        if asked.is_empty() {
+            context.health.recovered();
+        } else {
             match recovery::walk(context, &asked, true, &stop) {
-                Ok(woken) => drop(context.stats.recovered.fetch_add(woken, Ordering::Relaxed)),
+                Ok(woken) => {
+                    context.stats.recovered.fetch_add(woken, Ordering::Relaxed);
+                    context.health.recovered();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "failed to look for work");
                     recovery::ask(context, &asked);

@@ -20,10 +20,12 @@ mod dispatch;
 mod engine;
 mod facade;
 mod guests;
+mod health;
 mod ids;
 mod images;
 mod marks;
 mod message;
+pub mod metrics;
 mod owner;
 mod ownership;
 mod pool;
@@ -48,7 +50,9 @@ pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
 pub use facade::{PendingActivity, PendingPage, PendingState, derived_id};
-pub use guests::{ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, NativeOnly, Standing};
+pub use guests::{
+    ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, LoadedActivity, NativeOnly, Standing,
+};
 pub use images::ImageConfig;
 pub use message::TaskChange;
 pub use remote::{Beat, ClaimedTask, DEFAULT_QUEUE, QueueView, Report, TaskToken, WorkerState, WorkerView};

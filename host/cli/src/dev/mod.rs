@@ -5,8 +5,13 @@ mod listen;
 mod log;
 mod signals;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use relive_engine::Engine;
 use relive_store::OpenError;
 use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
@@ -39,6 +44,7 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     raise_open_files();
     let mut config = HostConfig::new(args.data.clone());
     config.engine = args.engine.config();
+    let grace = config.engine.shutdown_grace;
     config.bench_activities = args.bench_activities;
     let host = Host::open(config).map_err(not_opened)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -47,7 +53,8 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(Exit::Failed, "threads", format!("failed to start the API's threads: {e}")))?;
-    let served = serve(&runtime, &host, address, |address| {
+    let drain = Drain { grace, wait: Duration::from_secs(args.engine.drain_seconds) };
+    let served = serve(&runtime, &host, address, drain, |address| {
         let files = files::RunFiles::write(&args.data, address)?;
         announce(args, address, began, json)?;
         Ok(files)
@@ -60,11 +67,28 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// How a host ends after a signal.
+struct Drain {
+    /// How long activities that run may take.
+    grace: Duration,
+    /// How long it answers at least, as not ready: load balancers look every few seconds.
+    wait: Duration,
+}
+
+impl Drain {
+    /// Waits for the signal, then for what runs. The listener answers meanwhile: as not ready, and to workers.
+    async fn after(self, stop: Arc<Notify>, engine: Engine) {
+        stop.notified().await;
+        tokio::join!(engine.drain(self.grace), tokio::time::sleep(self.wait));
+    }
+}
+
 /// Listens, tells `ready` where, and serves until a signal. The files that say where it listens go when it ends.
 fn serve(
     runtime: &Runtime,
     host: &Host,
     address: SocketAddr,
+    drain: Drain,
     ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     runtime.block_on(async {
@@ -74,7 +98,7 @@ fn serve(
         signals::watch(&stop)?;
         let _files = ready(address)?;
         let router = relive_api::router(host.engine());
-        relive_api::serve(listener, router, stop.notified())
+        relive_api::serve(listener, router, drain.after(stop, host.engine()))
             .await
             .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
     })

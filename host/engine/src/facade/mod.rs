@@ -19,5 +19,6 @@ mod tasks;
 mod verify;
 pub(crate) mod workers;
 
+pub(crate) use lookup::store_error;
 pub use pending::{PendingActivity, PendingPage, PendingState};
 pub use policies::derived_id;

@@ -86,7 +86,10 @@ impl Owner {
     /// Durable: answer, and let effects happen.
     fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
         let Flight { row, effects, taken, replies, rode, ended, claims, acks } = flight;
-        self.create = None;
+        let began = self.create.take().is_some();
+        if began || item.successor.is_some() {
+            context.metrics.started.add(u64::from(began) + u64::from(item.successor.is_some()));
+        }
         let restated = self.row.as_ref().is_none_or(|before| before.status != row.status);
         self.row = Some(row);
         // Before anybody is answered: who was answered and follows then is not told of what it knows.
@@ -115,6 +118,9 @@ impl Owner {
             }
         }
         if let Some(ended) = ended {
+            if let Some(row) = &self.row {
+                context.metrics.ended(row.status, row.last_timestamp.since(row.started_at));
+            }
             self.close(context, &ended);
         }
         if let Some(next) = item.successor {
@@ -126,6 +132,9 @@ impl Owner {
     }
 
     fn apply_effects(&mut self, context: &Arc<Context>, effects: Effects) {
+        if effects.exhausted > 0 {
+            context.metrics.exhausted.add(effects.exhausted);
+        }
         for no in effects.resolved {
             self.drop_task(context, no, false);
         }

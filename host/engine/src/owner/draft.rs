@@ -36,8 +36,9 @@ pub(super) struct Effects {
     pub abandoned: Vec<(u64, CancellationType)>,
     /// Activities that operators changed, and whether they begin anew.
     pub changed: Vec<(u64, bool)>,
-    /// Activities that are resolved.
+    /// Activities that are resolved, and how many of them by a failure or a timeout.
     pub resolved: Vec<u64>,
+    pub exhausted: u64,
 }
 
 pub(super) struct Draft {
@@ -183,6 +184,8 @@ impl Draft {
             | Attributes::TaskCanceled(_) => {
                 self.drop_task(command_no);
                 self.effects.resolved.push(command_no);
+                let exhausted = matches!(body.attributes, Attributes::TaskFailed(_) | Attributes::TaskTimedOut(_));
+                self.effects.exhausted += u64::from(exhausted);
             }
             Attributes::TaskCancelRequested(c) => {
                 if c.cancellation != CancellationType::Wait {

@@ -179,6 +179,9 @@ impl Owner {
         };
         let Some(task) = self.tasks.get_mut(&no) else { return };
         task.row.claim.clone_from(&row.claim);
+        if let Some(claim) = &row.claim {
+            context.metrics.schedule_to_start.record(claim.at.since(row.due_at));
+        }
         self.note_claim(context, no);
         if request.reply.send(Ok(Box::new(claimed))).is_err() {
             self.unclaim(context, no);
@@ -244,6 +247,9 @@ impl Owner {
         let nobodys = |t: &Task| t.row.queue.is_none() && t.row.claim.is_none() && t.alarm.is_none();
         if self.tasks.get(&no).is_none_or(nobodys) {
             return;
+        }
+        if let Some(claim) = self.tasks.get(&no).and_then(|t| t.row.claim.as_ref()) {
+            context.metrics.attempts.record(context.clock.now().since(claim.at));
         }
         self.release_claim(context, no);
         self.arm(context, no, None);

@@ -150,7 +150,8 @@ impl Owner {
         };
         let delay = Duration::from_nanos(task.row.due_at.since(now));
         let begin = (task.row.due_at.max(now), delay);
-        task.attempt = Some(context.dispatcher.launch(self.run, request, begin, timeout));
+        let late = Duration::from_nanos(now.since(task.row.due_at));
+        task.attempt = Some(context.dispatcher.launch(self.run, request, begin, late, timeout));
     }
 
     /// Reads what a task was asked for from its schedule event.
@@ -213,6 +214,7 @@ impl Owner {
         };
         let draw = (u64::from_le_bytes(crate::ids::seed()[..8].try_into().unwrap_or_default()) >> 11) as f64
             / (1u64 << 53) as f64;
+        context.metrics.attempt_failed(failure.kind);
         match options.policy().next(attempt, &failure, context.clock.now(), task.deadline(), draw) {
             Next::Retry { at } => {
                 self.acks.extend(reply.map(Ack::Report));

@@ -221,6 +221,12 @@ impl Queues {
         views
     }
 
+    /// All queues of all namespaces.
+    pub fn all(&self) -> Vec<(Namespace, QueueView)> {
+        let inner = self.inner.lock();
+        inner.queues.iter().map(|((namespace, name), queue)| (namespace.clone(), queue.view(name))).collect()
+    }
+
     pub fn view(&self, name: &QueueName) -> Option<QueueView> {
         self.inner.lock().queues.get(name).map(|queue| queue.view(&name.1))
     }
