@@ -9,9 +9,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::{connection::Connection, problem::Problem, traffic::Traffic};
+use crate::{connection::Connection, problem::Problem, trace, traffic::Traffic};
 
 /// Names a request across logs, events and hosts.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
@@ -50,11 +51,12 @@ pub async fn envelope(State(traffic): State<Arc<Traffic>>, mut request: Request,
     let line =
         tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri().path()));
     let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
+    let span = trace::span(&mut request, route.as_ref(), id.as_str());
     request.extensions_mut().insert(id.clone());
     let refused = request.extensions().get::<Connection>().and_then(|c| c.check_origin(request.headers()).err());
     let mut response = match refused {
         Some(problem) => problem.into_response(),
-        None => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        None => match AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await {
             Ok(response) => response,
             Err(panic) => {
                 tracing::error!(
@@ -72,6 +74,7 @@ pub async fn envelope(State(traffic): State<Arc<Traffic>>, mut request: Request,
             tracing::warn!(correlation_id = id.as_str(), ?problem, "a request failed");
         }
     }
+    trace::answered(&span, response.status());
     let took = started.elapsed();
     traffic.answered(&method, route.as_ref().map(MatchedPath::as_str), response.status(), took);
     if let Some(line) = line {

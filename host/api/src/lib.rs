@@ -16,6 +16,7 @@ mod problem;
 mod routes;
 mod serve;
 mod sse;
+mod trace;
 mod traffic;
 
 pub use codes::{CODES, status_of};

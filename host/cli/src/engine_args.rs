@@ -38,6 +38,9 @@ pub struct EngineArgs {
     /// look every few seconds
     #[arg(long, env = "RELIVE_DRAIN_SECONDS", hide_env_values = true, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_SECONDS), value_name = "N")]
     pub drain_seconds: u64,
+    /// Send traces to the OpenTelemetry collector at this address (OTLP over HTTP): http://127.0.0.1:4318
+    #[arg(long, env = "RELIVE_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl EngineArgs {

@@ -91,14 +91,20 @@ impl Engine {
                 .map_err(|e| fail("start the keeper of shards", e))?;
         }
         engine.spawn("relive-sweep", sweep).map_err(|e| fail("start the sweep", e))?;
-        if engine.context.config.audits_per_minute > 0 {
-            let (auditor, rate) = (engine.clone(), engine.context.config.audits_per_minute);
-            let run = move |context: &Arc<Context>| {
-                deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
-            };
-            engine.spawn("relive-audit", run).map_err(|e| fail("start the auditor", e))?;
-        }
+        engine.start_auditor().map_err(|e| fail("start the auditor", e))?;
         Ok(engine)
+    }
+
+    /// If a rate of audits is set.
+    fn start_auditor(&self) -> std::io::Result<()> {
+        let rate = self.context.config.audits_per_minute;
+        if rate == 0 {
+            return Ok(());
+        }
+        let auditor = self.clone();
+        self.spawn("relive-audit", move |context| {
+            deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
+        })
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> std::io::Result<()> {

@@ -38,6 +38,7 @@ pub mod schema;
 mod stripes;
 mod threads;
 mod timers;
+mod traces;
 pub mod views;
 mod waiters;
 mod workflows;

@@ -3,6 +3,7 @@
 mod files;
 mod listen;
 mod log;
+mod otlp;
 mod signals;
 
 use std::{
@@ -40,7 +41,10 @@ struct Ready<'a> {
 pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     let began = Instant::now();
     let address = listen::loopback(&args.listen)?;
-    log::start(args.log_file.as_deref())?;
+    let exporting = args.engine.otlp_endpoint.as_deref().map(|endpoint| otlp::start(endpoint, &instance())).transpose()?;
+    // Dropped last: what the end has to tell is sent, too.
+    let (spans, _exporter) = exporting.unzip();
+    log::start(args.log_file.as_deref(), spans)?;
     raise_open_files();
     let mut config = HostConfig::new(args.data.clone());
     config.engine = args.engine.config();
@@ -102,6 +106,12 @@ fn serve(
             .await
             .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
     })
+}
+
+/// What tells this process from others among those that a collector hears of.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), std::process::id())
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.

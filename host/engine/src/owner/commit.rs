@@ -21,6 +21,7 @@ use crate::{
     context::Context,
     message::{Ack, Incoming, Message, Reply},
     remote::ClaimRequest,
+    traces,
     waiters::Ended,
 };
 
@@ -118,9 +119,7 @@ impl Owner {
             }
         }
         if let Some(ended) = ended {
-            if let Some(row) = &self.row {
-                context.metrics.ended(row.status, row.last_timestamp.since(row.started_at));
-            }
+            self.note_end(context, &ended);
             self.close(context, &ended);
         }
         if let Some(next) = item.successor {
@@ -129,6 +128,28 @@ impl Owner {
         }
         abort::point("after-dispatch");
         self.capture_if_due(context);
+    }
+
+    /// For those who watch: the run is over.
+    fn note_end(&mut self, context: &Arc<Context>, ended: &Ended) {
+        let Some(row) = &self.row else { return };
+        context.metrics.ended(row.status, row.last_timestamp.since(row.started_at));
+        if !traces::wanted() {
+            return;
+        }
+        let (trace, before) = match &mut self.life {
+            Some(life) => {
+                let run = life.guest().cursor().run();
+                (run.trace_id.clone(), run.continued_from)
+            }
+            // It ended cold: its first event knows.
+            None => {
+                let first = context.store.read_from(self.run, 1, 1).unwrap_or_default();
+                let body = first.first().and_then(|event| event.decode().ok()).map(|event| event.body);
+                (body.and_then(|body| body.trace_id), None)
+            }
+        };
+        traces::run_ended(row, ended, trace.as_deref(), before);
     }
 
     fn apply_effects(&mut self, context: &Arc<Context>, effects: Effects) {

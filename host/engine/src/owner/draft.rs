@@ -25,6 +25,7 @@ pub(super) struct Launch {
     pub row: TaskRow,
     pub scheduled: TaskScheduled,
     pub task_queue: Option<Arc<str>>,
+    pub trace_id: Option<Arc<str>>,
 }
 
 /// What happens after the commit.
@@ -151,9 +152,12 @@ impl Draft {
         }
     }
 
-    /// Pushes what a turn left.
-    pub fn push_output(&mut self, output: TurnOutput) -> Result<(), CodecError> {
-        for body in output.commands {
+    /// Pushes what a turn left. Activities are of the run's trace: who launches them reads no other event.
+    pub fn push_output(&mut self, output: TurnOutput, trace: Option<&Arc<str>>) -> Result<(), CodecError> {
+        for mut body in output.commands {
+            if matches!(body.attributes, Attributes::TaskScheduled(_)) {
+                body.trace_id = trace.cloned();
+            }
             self.push(body, Timestamp(0))?;
         }
         self.item.logs.extend(output.logs);
@@ -170,7 +174,8 @@ impl Draft {
                 let queue = route(&*self.runner, namespace, &scheduled.name, body.task_queue.as_ref());
                 let row = TaskRow { queue, ..TaskRow::new(run, command_no, event_id, at) };
                 self.item.put_tasks.push(row.clone());
-                let launch = Launch { row, scheduled: scheduled.clone(), task_queue: body.task_queue.clone() };
+                let (task_queue, trace_id) = (body.task_queue.clone(), body.trace_id.clone());
+                let launch = Launch { row, scheduled: scheduled.clone(), task_queue, trace_id };
                 self.effects.launches.insert(command_no, launch);
             }
             Attributes::TimerCreated(timer) => {

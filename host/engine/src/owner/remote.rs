@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     message::{Ack, AttemptError, BeatReply, Reply},
     remote::{Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, QueueName, Report, TaskRef, TaskToken},
+    traces,
 };
 
 /// A worker's answer on its way to the owner.
@@ -218,6 +219,7 @@ impl Owner {
             task_queue: row.queue.clone()?,
             input: scheduled.input.clone(),
             correlation_id: execution.correlation_id.clone(),
+            trace: task.traceparent(execution.execution.run_id),
             options,
             scheduled_at: row.scheduled_at,
             started_at: claim.at,
@@ -248,12 +250,21 @@ impl Owner {
         if self.tasks.get(&no).is_none_or(nobodys) {
             return;
         }
-        if let Some(claim) = self.tasks.get(&no).and_then(|t| t.row.claim.as_ref()) {
-            context.metrics.attempts.record(context.clock.now().since(claim.at));
-        }
+        self.note_end_of_claim(context, no);
         self.release_claim(context, no);
         self.arm(context, no, None);
         context.remote.queues.remove(self.run, no);
+    }
+
+    /// For those who watch: a worker's attempt is over.
+    fn note_end_of_claim(&self, context: &Arc<Context>, no: u64) {
+        let (Some(task), Some(row)) = (self.tasks.get(&no), &self.row) else { return };
+        let Some(claim) = &task.row.claim else { return };
+        context.metrics.attempts.record(context.clock.now().since(claim.at));
+        if let Some((scheduled, _)) = task.asked() {
+            let trace = task.traceparent(row.execution.run_id);
+            traces::attempt_ended(row, &scheduled.name, task.row.attempt, trace, claim.at);
+        }
     }
 
     fn fit(&self, namespace: &Namespace, token: &TaskToken) -> Fit {

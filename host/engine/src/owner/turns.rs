@@ -260,7 +260,8 @@ impl Owner {
         let took = started.elapsed();
         context.metrics.turns.took(took);
         self.slow |= took > SLOW_TURN;
-        draft.push_output(output).map_err(TurnFailure::Codec)?;
+        let trace = life.guest().cursor().run().trace_id.clone();
+        draft.push_output(output, trace.as_ref()).map_err(TurnFailure::Codec)?;
         draft.survived();
         draft.row.applied_through = event.event_id;
         draft.row.command_count = life.guest().cursor().issued();
