@@ -41,7 +41,8 @@ struct Ready<'a> {
 pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     let began = Instant::now();
     let address = listen::loopback(&args.listen)?;
-    let exporting = args.engine.otlp_endpoint.as_deref().map(|endpoint| otlp::start(endpoint, &instance())).transpose()?;
+    let exporting =
+        args.engine.otlp_endpoint.as_deref().map(|endpoint| otlp::start(endpoint, &instance())).transpose()?;
     // Dropped last: what the end has to tell is sent, too.
     let (spans, _exporter) = exporting.unzip();
     log::start(args.log_file.as_deref(), spans)?;

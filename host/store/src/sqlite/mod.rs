@@ -25,8 +25,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, Taken,
-        TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
+        Taken, TaskRow, TimerRow,
     },
 };
 
