@@ -90,8 +90,7 @@ pub async fn start(
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<StartQuery>,
     Extension(correlation): Extension<CorrelationId>,
-    trace: Option<Extension<Trace>>,
-    connection: Option<Extension<Connection>>,
+    (trace, connection): (Option<Extension<Trace>>, Option<Extension<Connection>>),
     headers: HeaderMap,
     JsonBody(bytes): JsonBody,
 ) -> Result<Response, Problem> {
@@ -110,7 +109,9 @@ pub async fn start(
         },
     };
     let started = engine.start_execution(request).await?;
-    trace::started(started.run_id);
+    if !started.existing {
+        trace::started(started.run_id);
+    }
     let Some(wait_ms) = query.wait_ms else {
         let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
         return Ok((status, Json(started)).into_response());
