@@ -122,8 +122,9 @@ impl Engine {
     /// Prepares the end: new work is refused with `shutting-down` and the host says that it is not ready, while what
     /// runs goes on and workers may answer. Returns once no activity runs, or after `grace`; [`Engine::shutdown`]
     /// follows.
-    pub async fn drain(&self, grace: Duration) {
+    pub async fn wind_down(&self, grace: Duration) {
         let context = &self.context;
+        self.drain();
         context.draining.store(true, Ordering::Release);
         context.remote.queues.close();
         let until = Instant::now() + grace;
@@ -142,9 +143,9 @@ impl Engine {
         context.stopping.store(true, Ordering::Release);
         context.timers.stop();
         context.remote.queues.close();
-        // Whoever drained has waited already.
-        let drained = context.draining.load(Ordering::Acquire);
-        let grace = Instant::now() + if drained { Duration::ZERO } else { context.config.shutdown_grace };
+        // Whoever wound down has waited already.
+        let waited = context.draining.load(Ordering::Acquire);
+        let grace = Instant::now() + if waited { Duration::ZERO } else { context.config.shutdown_grace };
         while context.dispatcher.running() > 0 && Instant::now() < grace {
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -124,7 +124,7 @@ async fn a_host_that_drains_takes_no_new_work_and_ends_what_runs() {
     let (_, host) = host(|_| None, |_| None).await;
     let program = [Op::Message("a".into()), Op::Await(0)];
     host.run("w", &program).await.expect("started");
-    host.engine.drain(std::time::Duration::ZERO).await;
+    host.engine.wind_down(std::time::Duration::ZERO).await;
     assert_eq!(host.engine.readiness().await.expect_err("not ready").code, "shutting-down");
     assert_eq!(host.run("x", &program).await.expect_err("refused").code, "shutting-down");
     assert_eq!(host.send("w", "a", "m", "1").await.expect_err("refused").code, "shutting-down");

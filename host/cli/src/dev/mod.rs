@@ -84,7 +84,7 @@ impl Drain {
     /// Waits for the signal, then for what runs. The listener answers meanwhile: as not ready, and to workers.
     async fn after(self, stop: Arc<Notify>, engine: Engine) {
         stop.notified().await;
-        tokio::join!(engine.drain(self.grace), tokio::time::sleep(self.wait));
+        tokio::join!(engine.wind_down(self.grace), tokio::time::sleep(self.wait));
     }
 }
 
