@@ -2,8 +2,10 @@
 
 use std::{io::IsTerminal, path::Path, sync::Mutex};
 
+use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, fmt, fmt::writer::BoxMakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, fmt, fmt::writer::BoxMakeWriter, layer::SubscriberExt, registry::LookupSpan,
+    util::SubscriberInitExt,
 };
 
 use super::otlp::Spans;
@@ -28,17 +30,21 @@ pub fn start(file: Option<&Path>, spans: Option<Spans>) -> Result<(), Failure> {
         }
     };
     let ansi = file.is_none() && std::io::stderr().is_terminal();
-    // A log that cannot be written, on a full disk for one, is no reason to panic on whatever thread had a line for it.
-    let log = fmt::layer().log_internal_errors(false).with_ansi(ansi).with_writer(writer);
     let started = match spans {
         // One filter over everything: what it refuses costs a comparison.
-        None => tracing_subscriber::registry().with(filter).with(log).try_init(),
+        None => tracing_subscriber::registry().with(filter).with(lines(writer, ansi)).try_init(),
         Some(spans) => {
             let exported = self::filter(SPAN_FILTER, DEFAULT_SPAN_FILTER)?;
-            tracing_subscriber::registry().with(log.with_filter(filter)).with(spans.with_filter(exported)).try_init()
+            let log = lines(writer, ansi).with_filter(filter);
+            tracing_subscriber::registry().with(log).with(spans.with_filter(exported)).try_init()
         }
     };
     started.map_err(|e| Failure::new(Exit::Failed, "log", format!("failed to start the log: {e}")))
+}
+
+/// A log that cannot be written, on a full disk for one, is no reason to panic on whatever thread had a line for it.
+fn lines<S: Subscriber + for<'a> LookupSpan<'a>>(writer: BoxMakeWriter, ansi: bool) -> impl Layer<S> {
+    fmt::layer().log_internal_errors(false).with_ansi(ansi).with_writer(writer)
 }
 
 fn filter(variable: &str, default: &str) -> Result<EnvFilter, Failure> {
