@@ -35,7 +35,7 @@ pub fn start(file: Option<&Path>, spans: Option<Spans>) -> Result<(), Failure> {
         None => tracing_subscriber::registry().with(filter).with(lines(writer, ansi)).try_init(),
         Some(spans) => {
             let exported = self::filter(SPAN_FILTER, DEFAULT_SPAN_FILTER)?;
-            let log = lines(writer, ansi).with_filter(filter);
+            let log = lines::<tracing_subscriber::Registry>(writer, ansi).with_filter(filter);
             tracing_subscriber::registry().with(log).with(spans.with_filter(exported)).try_init()
         }
     };
