@@ -6,6 +6,7 @@
 
 mod codes;
 mod connection;
+mod direct;
 mod envelope;
 mod extract;
 mod forward;
@@ -17,6 +18,7 @@ mod serve;
 mod sse;
 
 pub use codes::{CODES, status_of};
+pub use direct::{DirectRequest, direct};
 pub use openapi::openapi;
 pub use routes::router;
 pub use serve::serve;

@@ -7,13 +7,19 @@ mod signals;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
+use relive_queue::NatsOptions;
 use relive_store::OpenError;
 use serde::Serialize;
-use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::{Notify, watch},
+};
 
 use crate::{
     exit::{Exit, Failure},
     host::{Host, HostConfig, HostError},
+    nats_bridge::Bridge,
     output,
     verbs::DevArgs,
 };
@@ -47,7 +53,8 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::new(Exit::Failed, "threads", format!("failed to start the API's threads: {e}")))?;
-    let served = serve(&runtime, &host, address, |address| {
+    let bridge = args.workers_nats.as_deref().map(|url| open_bridge(&runtime, url)).transpose()?;
+    let served = serve(&runtime, &host, address, bridge, |address| {
         let files = files::RunFiles::write(&args.data, address)?;
         announce(args, address, began, json)?;
         Ok(files)
@@ -65,6 +72,7 @@ fn serve(
     runtime: &Runtime,
     host: &Host,
     address: SocketAddr,
+    bridge: Option<Bridge>,
     ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     runtime.block_on(async {
@@ -74,10 +82,28 @@ fn serve(
         signals::watch(&stop)?;
         let _files = ready(address)?;
         let router = relive_api::router(host.engine());
-        relive_api::serve(listener, router, stop.notified())
-            .await
-            .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
+        let (end, mut ending) = watch::channel(false);
+        let workers = bridge.map(|bridge| {
+            tokio::spawn(bridge.serve(host.engine(), async move { drop(ending.wait_for(|end| *end).await) }))
+        });
+        let served = relive_api::serve(listener, router, stop.notified()).await;
+        end.send_replace(true);
+        if let Some(workers) = workers
+            && let Err(error) = workers.await
+        {
+            tracing::error!(%error, "the bridge to NATS ended early");
+        }
+        served.map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
     })
+}
+
+/// The way to workers over NATS. As with HTTP, nobody is asked for credentials, so other machines may not come by it.
+fn open_bridge(runtime: &Runtime, url: &str) -> Result<Bridge, Failure> {
+    let options = NatsOptions::new(url);
+    listen::loopback_nats(&options.url)?;
+    runtime
+        .block_on(Bridge::open(NatsOptions { name: format!("relive dev {}", std::process::id()), ..options }))
+        .map_err(|e| Failure::new(Exit::Usage, "workers-nats", e.to_string()))
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.
