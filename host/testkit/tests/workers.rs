@@ -353,7 +353,10 @@ async fn a_poison_task_is_held_and_begins_again_when_an_operator_says_so() {
     assert_eq!((site.failed(Some("default")).await.len(), site.failed(Some("other")).await.len()), (1, 0));
     let shown = site.host.engine.show(Embedded::target("w")).await.expect("shown");
     assert_eq!((shown.steps[0].state, shown.steps[0].attempts), ("exhausted", 3));
-    assert!(shown.waits_for[0].contains("failed-tasks redrive") && shown.waits_for[0].contains("worker-lost"), "{shown:?}");
+    assert!(
+        shown.waits_for[0].contains("failed-tasks redrive") && shown.waits_for[0].contains("worker-lost"),
+        "{shown:?}"
+    );
     let page = site.host.engine.pending_activities(Namespace::default(), None, None, 10).await.expect("a page");
     assert_eq!(page.activities[0].state, PendingState::Exhausted);
     // Nothing begins by itself: not with time, and not with another host.
