@@ -80,7 +80,7 @@ pub fn failover(data: &Path) -> anyhow::Result<Figures> {
         let mut connection = other.connect()?;
         for n in 0..OPEN {
             let path = format!("/v1/namespaces/default/executions/w{death}-{n}/signals/go");
-            connection.call("POST", &path, br#"{"stop":true}"#)?;
+            connection.call("POST", &path, br#"{"input":{"stop":true}}"#)?;
         }
         for n in 0..OPEN {
             let path = format!("/v1/namespaces/default/executions/w{death}-{n}/result?wait_ms=60000");
