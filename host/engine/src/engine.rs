@@ -150,11 +150,14 @@ impl Engine {
             context.images.save_all();
             context.closed.store(true, Ordering::Release);
             if let Some(cluster) = &context.cluster {
-                leave(&context, cluster);
                 cluster.poke();
             }
             for thread in std::mem::take(&mut *threads.others.lock()) {
                 let _ = thread.join();
+            }
+            // Once nobody beats any more, who would make the host known again.
+            if let Some(cluster) = &context.cluster {
+                leave(&context, cluster);
             }
         };
         let _ = tokio::task::spawn_blocking(join).await;

@@ -24,11 +24,13 @@ use relive_testkit::{embedded::Embedded, model::Op};
 struct Wire {
     store: Arc<MemoryStore>,
     cut: AtomicBool,
+    /// The next release gets no answer.
+    keeps: AtomicBool,
 }
 
 impl Wire {
     fn new(store: &Arc<MemoryStore>) -> Arc<Self> {
-        Arc::new(Self { store: store.clone(), cut: AtomicBool::new(false) })
+        Arc::new(Self { store: store.clone(), cut: AtomicBool::new(false), keeps: AtomicBool::new(false) })
     }
 
     fn ask<T>(&self, answer: impl FnOnce(&MemoryStore) -> T) -> Result<T, StoreError> {
@@ -50,6 +52,9 @@ impl ClusterStore for Wire {
         self.ask(|store| store.claim_shards(host, incarnation, shards))?
     }
     fn release_shards(&self, host: &str, incarnation: u64, shards: &ShardSet) -> Result<(), StoreError> {
+        if self.keeps.swap(false, Ordering::AcqRel) {
+            return Err(StoreError::new(StoreErrorKind::Transient, "not now"));
+        }
         self.ask(|store| store.release_shards(host, incarnation, shards))?
     }
     fn leave(&self, host: &str, incarnation: u64) -> Result<(), StoreError> {
@@ -147,6 +152,20 @@ async fn a_host_that_ends_in_good_order_leaves_its_executions_to_the_other_at_on
     b.verify().await;
     let open = ListFilter { status: Some(Status::Running), ..ListFilter::default() };
     assert_eq!(store.list(&open, None, 10).expect("readable"), []);
+    b.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_that_could_not_be_released_are_released_later() {
+    let store = Arc::new(MemoryStore::new());
+    let wire = Wire::new(&store);
+    let a = Embedded::in_cluster(store.clone(), wire.clone(), "a", 1).await;
+    owns(&a, "the first host to own everything", |n| n == 256).await;
+    wire.keeps.store(true, Ordering::Release);
+    let b = Embedded::in_cluster(store.clone(), store.clone(), "b", 2).await;
+    owns(&b, "the second host to get its share", |n| n > 0 && n < 256).await;
+    assert!(!wire.keeps.load(Ordering::Acquire), "no release was refused");
+    a.engine.shutdown().await;
     b.engine.shutdown().await;
 }
 

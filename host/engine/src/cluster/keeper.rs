@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 use super::{BEAT_EVERY, Cluster, LEASE, MARGIN, placement};
 use crate::{context::Context, facade::workers::read_limits, message::Message, recovery};
 
-/// How long shards that go wait for what is in flight; then they are let go of all the same, and the fence decides.
-const HAND_OVER: Duration = Duration::from_secs(5);
+/// How long shards that go wait, twice, for what is in flight; then they are let go of all the same, and the fence
+/// decides. No beat is sent meanwhile, so both together must stay well below the lease.
+const HAND_OVER: Duration = Duration::from_secs(1);
 /// How often it looks meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A host that is started again at once finds its own name's lease: it waits for that, and a little.
@@ -114,7 +115,8 @@ impl Keeper {
             self.drop_shards(context, &taken);
         }
         let wanted = placement::wanted(view, &parts.host_id);
-        let going: ShardSet = held.iter().filter(|s| !wanted.contains(*s) && noted.contains(*s)).collect();
+        // Also what this host let go of and could not release: nobody else could have it while this host lives.
+        let going: ShardSet = held.iter().filter(|s| !wanted.contains(*s)).collect();
         // What the store says is this host's and it does not know of: an answer to a claim that was lost.
         let unknown: Vec<Claimed> = held
             .iter()
