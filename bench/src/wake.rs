@@ -73,6 +73,7 @@ async fn prepare(engine: &Engine) -> anyhow::Result<()> {
                 workflow_id: Some(WorkflowId::new(&format!("{events}-{twin}"))?),
                 input: Json::parse(&format!(r#"{{"steps":{},"payload_bytes":200}}"#, events / 2))?,
                 correlation_id: None,
+                trace: None,
                 policy: relive_engine::StartPolicy::default(),
             };
             engine.start_execution(request).await?;
@@ -98,6 +99,7 @@ async fn wakes(engine: &Engine, events: u64) -> anyhow::Result<(f64, f64)> {
             target: target(&format!("{events}-{}", n % 2))?,
             channel: "go".to_owned(),
             message_id: None,
+            trace: None,
             input: Json::parse("{}")?,
         };
         engine.signal(request).await?;
@@ -162,6 +164,7 @@ pub fn sizes(data: &Path) -> anyhow::Result<Figures> {
                     workflow_id: Some(WorkflowId::new(&id)?),
                     input: Json::parse(input)?,
                     correlation_id: None,
+                    trace: None,
                     policy: relive_engine::StartPolicy::default(),
                 };
                 engine.start_execution(request).await?;

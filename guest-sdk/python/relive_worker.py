@@ -257,6 +257,8 @@ class Task:
         self.task_queue: str = form["task_queue"]
         self.idempotency_key: str = form["idempotency_key"]  #: the same for all attempts of the step
         self.correlation_id: Optional[str] = form.get("correlation_id")
+        # The attempt's span (W3C Trace Context), to be handed on to what it calls.
+        self.traceparent: Optional[str] = form.get("traceparent")
         self.details: Any = form.get("heartbeat_details")  #: what the last heartbeat of an attempt before told
         self.timeout: float = form["start_to_close_ms"] / 1000  #: s that the attempt has
         beat = form.get("heartbeat_timeout_ms")

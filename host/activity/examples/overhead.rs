@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         attempt: 1,
         task_queue: None,
         correlation_id: None,
+        trace: relive_core::trace::TraceParent::of_attempt(None, RunId(uuid::Uuid::nil()), 1, 1),
         timeout: None,
         token: None,
     };

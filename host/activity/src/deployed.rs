@@ -120,6 +120,13 @@ impl Deployed {
         self.with(namespace, name, |entry| entry.breaker.clone())
     }
 
+    /// All that are loaded.
+    pub(crate) fn breakers(&self) -> Vec<(Namespace, Arc<str>, Breaker)> {
+        let entries = self.entries.read();
+        let all = entries.iter().flat_map(|(name, named)| named.iter().map(move |entry| (name, entry)));
+        all.map(|(name, entry)| (entry.namespace.clone(), Arc::clone(name), entry.breaker.clone())).collect()
+    }
+
     fn with<T>(&self, namespace: &Namespace, name: &str, look: impl FnOnce(&Entry) -> T) -> Option<T> {
         let entries = self.entries.read();
         entries.get(name)?.iter().find(|entry| entry.namespace == *namespace).map(look)

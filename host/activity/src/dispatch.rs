@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, CatchUnwind, Map};
 use relive_core::{
     failure::Failure,
     ports::{ActivityTask, AttemptEnd, AttemptResult},
+    trace::SpanId,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -167,11 +168,16 @@ impl<S: Service<ActivityTask>> Service<ActivityTask> for InSpan<S> {
     fn call(&mut self, task: ActivityTask) -> Self::Future {
         let span = tracing::info_span!(
             "activity",
+            otel.name = %format_args!("activity {}", task.name),
             name = %task.name,
             execution = %task.execution,
             command = task.command_no,
             attempt = task.attempt,
             correlation_id = task.correlation_id.as_deref(),
+            trace_id = %task.trace.trace,
+            span_id = %task.trace.span,
+            parent_span_id = %SpanId::of_run(task.execution.run_id),
+            error = tracing::field::Empty,
         );
         self.0.call(task).instrument(span)
     }
@@ -213,10 +219,15 @@ where
     }
 }
 
+/// Polled within the attempt's span.
 fn settle(caught: Caught) -> AttemptResult {
-    caught.unwrap_or_else(|payload| {
+    let result = caught.unwrap_or_else(|payload| {
         let failure = panicked(&*payload);
         tracing::error!(%failure, "an activity panicked");
         Err(failure)
-    })
+    });
+    if let Err(failure) = &result {
+        tracing::Span::current().record("error", tracing::field::display(failure));
+    }
+    result
 }

@@ -204,6 +204,12 @@ impl ActivityRegistry {
         self.0.deployed.as_ref()?.breaker_of(namespace, name)
     }
 
+    /// The breakers of all deployed activities that are loaded.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<(Namespace, Arc<str>, Breaker)> {
+        self.0.deployed.as_ref().map(|deployed| deployed.breakers()).unwrap_or_default()
+    }
+
     /// Forgets a deployed activity, so that the next attempt reads the catalog again. Whether there was one.
     pub fn forget(&self, namespace: &Namespace, name: &str) -> bool {
         self.0.deployed.as_ref().is_some_and(|deployed| deployed.forget(namespace, name))

@@ -116,6 +116,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "read-only",
             "store-unavailable",
             "shutting-down",
+            "recovering",
             "fenced",
             "not-owner",
             "owner-lost",

@@ -1,17 +1,18 @@
 //! What is done around every request: correlation id, origin check, panics, problem documents, one log line.
 
-use std::{any::Any, panic::AssertUnwindSafe, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
-    extract::Request,
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::{connection::Connection, problem::Problem};
+use crate::{connection::Connection, problem::Problem, trace, traffic::Traffic};
 
 /// Names a request across logs, events and hosts.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
@@ -44,16 +45,18 @@ fn is_usable(id: &HeaderValue) -> bool {
 }
 
 /// The outermost layer of the router.
-pub async fn envelope(mut request: Request, next: Next) -> Response {
+pub async fn envelope(State(traffic): State<Arc<Traffic>>, mut request: Request, next: Next) -> Response {
     let id = CorrelationId::of(request.headers());
     let started = Instant::now();
     let line =
         tracing::enabled!(tracing::Level::DEBUG).then(|| format!("{} {}", request.method(), request.uri().path()));
+    let (method, route) = (request.method().clone(), request.extensions().get::<MatchedPath>().cloned());
+    let span = trace::span(&mut request, route.as_ref(), id.as_str());
     request.extensions_mut().insert(id.clone());
     let refused = request.extensions().get::<Connection>().and_then(|c| c.check_origin(request.headers()).err());
     let mut response = match refused {
         Some(problem) => problem.into_response(),
-        None => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        None => match AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await {
             Ok(response) => response,
             Err(panic) => {
                 tracing::error!(
@@ -71,8 +74,11 @@ pub async fn envelope(mut request: Request, next: Next) -> Response {
             tracing::warn!(correlation_id = id.as_str(), ?problem, "a request failed");
         }
     }
+    trace::answered(&span, response.status());
+    let took = started.elapsed();
+    traffic.answered(&method, route.as_ref().map(MatchedPath::as_str), response.status(), took);
     if let Some(line) = line {
-        let micros = started.elapsed().as_micros();
+        let micros = took.as_micros();
         tracing::debug!(correlation_id = id.as_str(), status = response.status().as_u16(), %micros, "{line}");
     }
     response.headers_mut().insert(CORRELATION_HEADER, id.0);

@@ -7,6 +7,7 @@
 mod codes;
 mod connection;
 mod envelope;
+mod exposition;
 mod extract;
 mod forward;
 mod openapi;
@@ -15,8 +16,15 @@ mod problem;
 mod routes;
 mod serve;
 mod sse;
+mod trace;
+mod traffic;
 
 pub use codes::{CODES, status_of};
 pub use openapi::openapi;
 pub use routes::router;
 pub use serve::serve;
+
+/// Every metric that `/metrics` shows.
+pub fn metric_definitions() -> impl Iterator<Item = &'static relive_engine::metrics::Definition> {
+    relive_engine::metrics::DEFINITIONS.iter().chain(traffic::DEFINITIONS).copied()
+}

@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use crate::codes::status_of;
 
+/// Seconds after which what could not be now may be tried again: a restart takes about as long, and so does a store's
+/// short trouble.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// An error on its way to the client.
@@ -72,6 +75,9 @@ impl Problem {
         *response.body_mut() = Body::from(body);
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().insert(header::CONTENT_TYPE, MEDIA_TYPE);
+        if matches!(self.status(), StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         // Proxies and browsers must not keep what may be different in a moment.
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -1,7 +1,7 @@
 //! Deployment of activities: the engine's port over the sandbox, the hosts of activities and the registry.
 
 use relive_activity::{
-    ActivityRegistry, BreakerPolicy, DeployError, GrantError, Grants, HttpConfig, HttpConfigError, HttpHost,
+    ActivityRegistry, Breaker, BreakerPolicy, DeployError, GrantError, Grants, HttpConfig, HttpConfigError, HttpHost,
     Protection, WasmHost,
 };
 use relive_core::{
@@ -9,7 +9,7 @@ use relive_core::{
     ports::{ActivityRow, Implementation},
 };
 use relive_engine::{
-    ActivityHost, AdmittedActivity, Standing, inspection_view,
+    ActivityHost, AdmittedActivity, LoadedActivity, Standing, inspection_view,
     views::{BreakerPolicyView, BreakerView},
 };
 use relive_sandbox::{AdmissionError, AdmittedComponent, Sandbox};
@@ -62,6 +62,19 @@ fn policy_view(policy: BreakerPolicy) -> BreakerPolicyView {
     }
 }
 
+fn standing_of(breaker: &Breaker, concurrency: Option<usize>) -> Standing {
+    let view = breaker.view();
+    let seen = BreakerView {
+        state: view.state.as_str(),
+        failures: view.faults,
+        calls: view.calls,
+        since: Some(breaker.timestamp(view.since)),
+        next_probe: view.next_probe.map(|at| breaker.timestamp(at)),
+        policy: Some(policy_view(breaker.policy())),
+    };
+    Standing { target: breaker.target().to_owned(), breaker: seen, concurrency }
+}
+
 impl ActivityHost for DeployedActivities {
     fn admit(&self, bytes: &[u8], name: &str, grants: Option<&Json>) -> Result<AdmittedActivity, Error> {
         let grants = grants.map(Grants::from_json).transpose().map_err(|e| not_granted(&e))?.unwrap_or_default();
@@ -108,16 +121,18 @@ impl ActivityHost for DeployedActivities {
             let policy = Some(policy_view(protection.policy(BreakerPolicy::default())));
             return Standing { target, breaker: BreakerView { policy, ..BreakerView::default() }, concurrency };
         };
-        let view = breaker.view();
-        let seen = BreakerView {
-            state: view.state.as_str(),
-            failures: view.faults,
-            calls: view.calls,
-            since: Some(breaker.timestamp(view.since)),
-            next_probe: view.next_probe.map(|at| breaker.timestamp(at)),
-            policy: Some(policy_view(breaker.policy())),
-        };
-        Standing { target: breaker.target().to_owned(), breaker: seen, concurrency }
+        standing_of(&breaker, concurrency)
+    }
+
+    fn breakers(&self) -> Vec<LoadedActivity> {
+        let loaded = self.registry.breakers().into_iter();
+        loaded
+            .map(|(namespace, activity, breaker)| LoadedActivity {
+                namespace,
+                activity,
+                standing: standing_of(&breaker, None),
+            })
+            .collect()
     }
 
     fn keys(&self) -> Json {

@@ -8,6 +8,9 @@ const MIN_EVENTS: u64 = 100;
 /// A history is read into memory when it is relived: no more of it than a large machine has.
 const MAX_HISTORY_MIB: u64 = 16 << 10;
 
+/// Longer than anybody waits for a host to end.
+const MAX_DRAIN_SECONDS: u64 = 600;
+
 #[derive(Clone, Debug, clap::Args)]
 pub struct EngineArgs {
     /// Events that the history of a new run may have; runs that are open keep what they began with
@@ -31,6 +34,13 @@ pub struct EngineArgs {
     /// Open executions a minute that are relived in the background and held against their memory images; 0: none
     #[arg(long, env = "RELIVE_AUDITS_PER_MINUTE", hide_env_values = true, default_value_t = 0, value_name = "N")]
     pub audits_per_minute: u32,
+    /// Seconds to go on answering after a signal, as not ready, before the listener closes: for load balancers, which
+    /// look every few seconds
+    #[arg(long, env = "RELIVE_DRAIN_SECONDS", hide_env_values = true, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_SECONDS), value_name = "N")]
+    pub drain_seconds: u64,
+    /// Send traces to the OpenTelemetry collector at this address (OTLP over HTTP): http://127.0.0.1:4318
+    #[arg(long, env = "RELIVE_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
 }
 
 impl EngineArgs {

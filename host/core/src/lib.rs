@@ -25,6 +25,7 @@ pub mod random;
 pub mod retry;
 pub mod shard;
 pub mod time;
+pub mod trace;
 
 pub use error::{Error, ErrorContext, ErrorKind};
 pub use event::{Attributes, Category, EventClass, EventType, HistoryEvent};

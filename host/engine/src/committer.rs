@@ -2,11 +2,11 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use relive_core::ports::AppendItem;
+use relive_core::ports::{AppendError, AppendItem, Appended};
 
 use crate::{abort, context::Context, message::Message};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(context: &Arc<Context>, items: &Receiver<AppendItem>) {
         batch.push(first);
         batch.extend(items.try_iter().take(MAX_BATCH - 1));
         abort::point("before-commit");
-        let results = context.store.append(&batch);
+        let results = append(context, &batch);
         abort::point("after-commit");
         debug_assert_eq!(results.len(), batch.len(), "one result an item");
         for (item, result) in batch.drain(..).zip(results) {
@@ -37,4 +37,19 @@ pub(crate) fn run(context: &Arc<Context>, items: &Receiver<AppendItem>) {
             context.stats.in_flight.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+fn append(context: &Context, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>> {
+    let _span = tracing::debug_span!("append", items = batch.len()).entered();
+    let began = Instant::now();
+    let results = context.store.append(batch);
+    context.metrics.appends.took(began.elapsed());
+    context.metrics.batches.record(batch.len() as u64);
+    let mut well = true;
+    for error in results.iter().filter_map(|result| result.as_ref().err()) {
+        context.metrics.append_refused(error);
+        well &= !matches!(error, AppendError::Backend(_));
+    }
+    context.health.wrote(well);
+    results
 }

@@ -25,8 +25,10 @@ use crate::{
     config::{EngineConfig, EngineParts},
     dispatch::Dispatcher,
     guests::{ActivityHost, GuestFactory},
+    health::Health,
     images::Images,
     marks::{Marks, Suspects},
+    metrics::Metrics,
     ownership::Ownership,
     remote::{Queues, Workers},
     stripes::Stripes,
@@ -93,7 +95,11 @@ pub(crate) struct Context {
     pub suspects: Suspects,
     pub workflows: Workflows,
     pub stats: Stats,
-    /// No new requests; what is running may end.
+    pub metrics: Arc<Metrics>,
+    pub health: Health,
+    /// No new requests; what is running goes on, and may be answered for.
+    pub draining: AtomicBool,
+    /// The end: no requests at all, what is running may end.
     pub stopping: AtomicBool,
     /// Nothing will be decided any more: the committer may end.
     pub closed: AtomicBool,
@@ -118,6 +124,7 @@ impl Context {
         let (ready, cells) = crossbeam_channel::unbounded();
         let (committer, items) = crossbeam_channel::unbounded();
         let (images, spilled) = Images::new(config.images, parts.images);
+        let metrics = Arc::<Metrics>::default();
         let context = Arc::new(Self {
             cache: Cache::new(config.cache),
             images,
@@ -135,7 +142,7 @@ impl Context {
             recovering: Mutex::new(ShardSet::NONE),
             registry: Registry::new(ready),
             committer,
-            dispatcher: Dispatcher::new(runtime, parts.activities),
+            dispatcher: Dispatcher::new(runtime, parts.activities, metrics.clone()),
             timers: Timers::new(),
             waiters: Waiters::default(),
             changes: Arc::default(),
@@ -144,6 +151,9 @@ impl Context {
             suspects,
             workflows: Workflows::default(),
             stats: Stats::default(),
+            metrics,
+            health: Health::default(),
+            draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             started: Instant::now(),

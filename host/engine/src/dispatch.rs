@@ -1,11 +1,8 @@
 //! Dispatch of in-process activities onto the async runtime: delays, deadlines, stopping. Retries are the owner's.
 
 use std::{
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use relive_core::{
@@ -19,6 +16,7 @@ use crate::{
     context::Context,
     ids,
     message::{AttemptError, Message},
+    metrics::Metrics,
     remote::{DEFAULT_QUEUE, TaskRef, TaskToken},
 };
 
@@ -41,13 +39,13 @@ impl Attempt {
 pub(crate) struct Dispatcher {
     runtime: Handle,
     runner: Arc<dyn ActivityRunner>,
-    running: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
     context: OnceLock<Weak<Context>>,
 }
 
 impl Dispatcher {
-    pub fn new(runtime: Handle, runner: Arc<dyn ActivityRunner>) -> Self {
-        Self { runtime, runner, running: Arc::default(), context: OnceLock::new() }
+    pub fn new(runtime: Handle, runner: Arc<dyn ActivityRunner>, metrics: Arc<Metrics>) -> Self {
+        Self { runtime, runner, metrics, context: OnceLock::new() }
     }
 
     /// Where results go.
@@ -71,19 +69,21 @@ impl Dispatcher {
 
     /// Attempts that are running now.
     pub fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+        self.metrics.running.load(Ordering::Relaxed)
     }
 
-    /// Runs an attempt after `delay`, which is at `begins`, for at most `timeout`; its end comes back as a message. The
-    /// task gets the token by which it may be answered from elsewhere.
+    /// Runs an attempt after `delay`, which is at `begins`, for at most `timeout`; its end comes back as a message. `late`
+    /// says for how long it has been due. The task gets the token by which it may be answered from elsewhere.
     pub fn launch(
         &self,
         run: RunKey,
         mut task: ActivityTask,
         (begins, delay): (Timestamp, Duration),
+        late: Duration,
         timeout: (Duration, TimeoutType),
     ) -> Attempt {
-        let (runner, running) = (self.runner.clone(), self.running.clone());
+        let (runner, metrics) = (self.runner.clone(), self.metrics.clone());
+        let launched = Instant::now();
         let context = self.context.get().cloned().unwrap_or_default();
         let (command_no, attempt, secret) = (task.command_no, task.attempt, ids::secret());
         let token = TaskToken { task: TaskRef { run, command_no, attempt }, secret };
@@ -92,7 +92,7 @@ impl Dispatcher {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
-            let guard = Running::new(running);
+            let guard = Running::new(metrics, late + launched.elapsed().saturating_sub(delay));
             let ended = tokio::time::timeout(timeout.0, runner.run(task)).await;
             drop(guard);
             let Some(context) = context.upgrade() else { return };
@@ -143,17 +143,22 @@ fn bounded(context: &Context, result: relive_core::Json) -> Result<relive_core::
 }
 
 /// Counts an attempt for as long as it runs, however it ends.
-struct Running(Arc<AtomicUsize>);
+struct Running {
+    metrics: Arc<Metrics>,
+    began: Instant,
+}
 
 impl Running {
-    fn new(counter: Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
+    fn new(metrics: Arc<Metrics>, late: Duration) -> Self {
+        metrics.running.fetch_add(1, Ordering::Relaxed);
+        metrics.schedule_to_start.took(late);
+        Self { metrics, began: Instant::now() }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.attempts.took(self.began.elapsed());
+        self.metrics.running.fetch_sub(1, Ordering::Relaxed);
     }
 }

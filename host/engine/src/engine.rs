@@ -96,14 +96,20 @@ impl Engine {
         engine
             .spawn("relive-sweep", move |context| sweep(context, recovery))
             .map_err(|e| fail("start the sweep", e))?;
-        if engine.context.config.audits_per_minute > 0 {
-            let (auditor, rate) = (engine.clone(), engine.context.config.audits_per_minute);
-            let run = move |context: &Arc<Context>| {
-                deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
-            };
-            engine.spawn("relive-audit", run).map_err(|e| fail("start the auditor", e))?;
-        }
+        engine.start_auditor().map_err(|e| fail("start the auditor", e))?;
         Ok(engine)
+    }
+
+    /// If a rate of audits is set.
+    fn start_auditor(&self) -> std::io::Result<()> {
+        let rate = self.context.config.audits_per_minute;
+        if rate == 0 {
+            return Ok(());
+        }
+        let auditor = self.clone();
+        self.spawn("relive-audit", move |context| {
+            deep::audit(&auditor, rate, &|| context.stopping.load(Ordering::Acquire));
+        })
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> std::io::Result<()> {
@@ -118,6 +124,20 @@ impl Engine {
         self.context.timers.poke();
     }
 
+    /// Prepares the end: new work is refused with `shutting-down` and the host says that it is not ready, while what
+    /// runs goes on and workers may answer. Returns once no activity runs, or after `grace`; [`Engine::shutdown`]
+    /// follows.
+    pub async fn wind_down(&self, grace: Duration) {
+        let context = &self.context;
+        self.drain();
+        context.draining.store(true, Ordering::Release);
+        context.remote.queues.close();
+        let until = Instant::now() + grace;
+        while context.dispatcher.running() > 0 && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Ends gracefully: no new requests, running activities get their grace, what is decided is committed, and what
     /// rides along too. Nothing is lost without it; the next start is only less work.
     pub async fn shutdown(&self) {
@@ -128,7 +148,9 @@ impl Engine {
         context.stopping.store(true, Ordering::Release);
         context.timers.stop();
         context.remote.queues.close();
-        let grace = Instant::now() + context.config.shutdown_grace;
+        // Whoever wound down has waited already.
+        let waited = context.draining.load(Ordering::Acquire);
+        let grace = Instant::now() + if waited { Duration::ZERO } else { context.config.shutdown_grace };
         while context.dispatcher.running() > 0 && Instant::now() < grace {
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -181,10 +203,15 @@ fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
     let mut reconciled_at = context.clock.now();
     while !stop() {
         let asked = std::mem::replace(&mut *context.recovering.lock(), ShardSet::NONE);
-        if !asked.is_empty() {
+        if asked.is_empty() {
+            context.health.recovered();
+        } else {
             let recovery = begun.take().unwrap_or_else(|| context.remote.queues.recovery());
             match recovery::walk(context, &asked, Some(&recovery), &stop) {
-                Ok(woken) => drop(context.stats.recovered.fetch_add(woken, Ordering::Relaxed)),
+                Ok(woken) => {
+                    context.stats.recovered.fetch_add(woken, Ordering::Relaxed);
+                    context.health.recovered();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "failed to look for work");
                     recovery::ask(context, &asked);

@@ -78,8 +78,21 @@ pub trait ActivityHost: Send + Sync {
     /// What an activity runs on, and how well that goes.
     fn standing(&self, namespace: &Namespace, row: &ActivityRow) -> Standing;
 
+    /// Deployed activities that are loaded, with their breakers; those that are not have had no call.
+    fn breakers(&self) -> Vec<LoadedActivity> {
+        Vec::new()
+    }
+
     /// The public keys that requests to http activities are signed with, as a JWK set.
     fn keys(&self) -> Json;
+}
+
+/// A deployed activity that is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadedActivity {
+    pub namespace: Namespace,
+    pub activity: Arc<str>,
+    pub standing: Standing,
 }
 
 /// What an activity runs on, and its circuit breaker.

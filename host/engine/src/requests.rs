@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relive_core::{Json, Namespace, RunId, WorkflowId};
+use relive_core::{Json, Namespace, RunId, WorkflowId, trace::TraceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,6 +23,8 @@ pub struct StartRequest {
     pub workflow_id: Option<WorkflowId>,
     pub input: Json,
     pub correlation_id: Option<String>,
+    /// The trace that the request is part of; the run and its activities go on in it.
+    pub trace: Option<TraceId>,
     pub policy: StartPolicy,
 }
 
@@ -128,5 +130,7 @@ pub struct SignalRequest {
     pub channel: String,
     /// The same id twice is one message; a fresh UUID if none.
     pub message_id: Option<String>,
+    /// The trace that the request is part of.
+    pub trace: Option<TraceId>,
     pub input: Json,
 }

@@ -60,6 +60,7 @@ fn cursor() -> Outcome<Cursor> {
         continued_from: None,
         start_key: None,
         correlation_id: None,
+        trace_id: None,
         seed: [0; 32],
         limits: RunLimits::default(),
     })))

@@ -262,6 +262,7 @@ fn dormant_cursor(digest: Digest) -> Result<Cursor, AdmissionError> {
         continued_from: None,
         start_key: None,
         correlation_id: None,
+        trace_id: None,
         seed: [0; 32],
         limits: RunLimits::default(),
     };

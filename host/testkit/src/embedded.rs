@@ -204,6 +204,7 @@ impl Embedded {
             workflow_id: Some(WorkflowId::new(id).expect("an id")),
             input: Json::of(&program).expect("a program is JSON"),
             correlation_id: None,
+            trace: None,
             policy: relive_engine::StartPolicy::default(),
         };
         self.engine.start_execution(request).await.map(|_| ())
@@ -214,6 +215,7 @@ impl Embedded {
             target: Self::target(id),
             channel: channel.to_owned(),
             message_id: Some(message_id.to_owned()),
+            trace: None,
             input: Json::parse(input).expect("JSON"),
         };
         self.engine.signal(request).await.map(|_| ())

@@ -11,8 +11,8 @@ use relive_core::{
     cursor::LogLine,
     event::{Attributes, EventBody, SignalReceived},
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, RowChange, Status,
-        StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, RowChange,
+        Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
     },
 };
 
@@ -141,6 +141,12 @@ impl HistoryStore for FaultyStore {
     }
     fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
         self.inner.logs(run, after, limit)
+    }
+    fn census(&self) -> Result<Census, StoreError> {
+        self.inner.census()
+    }
+    fn probe(&self) -> Result<(), StoreError> {
+        self.inner.probe()
     }
 }
 

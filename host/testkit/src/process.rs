@@ -100,9 +100,14 @@ impl Host {
         }
     }
 
+    /// Asks it to end.
+    pub fn ask_to_end(&self) {
+        let _ = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
+    }
+
     /// Asks it to end, and waits.
     pub fn stop(mut self) -> Option<i32> {
-        let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        self.ask_to_end();
         self.status_within(PATIENCE).and_then(|status| status.code())
     }
 

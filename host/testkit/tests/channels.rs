@@ -66,6 +66,7 @@ async fn start(host: &Embedded, workflow: &str, input: &str) {
         workflow_id: Some(WorkflowId::new(workflow).expect("an id")),
         input: Json::parse(input).expect("JSON"),
         correlation_id: None,
+        trace: None,
         policy: relive_engine::StartPolicy::default(),
     };
     host.engine.start_execution(request).await.expect("started");
@@ -73,7 +74,13 @@ async fn start(host: &Embedded, workflow: &str, input: &str) {
 
 async fn send(host: &Embedded, id: &str, channel: &str, input: &str) -> Result<String, Error> {
     let input = Json::parse(input).expect("JSON");
-    let request = SignalRequest { target: Embedded::target(id), channel: channel.to_owned(), message_id: None, input };
+    let request = SignalRequest {
+        target: Embedded::target(id),
+        channel: channel.to_owned(),
+        message_id: None,
+        trace: None,
+        input,
+    };
     host.engine.signal(request).await
 }
 

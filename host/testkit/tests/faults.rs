@@ -108,3 +108,25 @@ async fn a_start_that_cannot_be_committed_is_refused_and_may_be_tried_again() {
     assert_eq!(host.ended("w").await.status, Status::Completed);
     assert_eq!(host.verify().await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_written_makes_the_host_unready_until_it_can() {
+    let (_, host) = host(|n| (n == 1).then_some(Fault::Transient), |_| None).await;
+    host.until("it has recovered", || async { host.engine.readiness().await.is_ok() }).await;
+    host.run("w", &steps(1)).await.expect_err("not committed");
+    assert_eq!(host.engine.readiness().await.expect_err("not ready").code, "store-unavailable");
+    // Nobody writes; the host asks the store itself.
+    host.until("it is ready again", || async { host.engine.readiness().await.is_ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_drains_takes_no_new_work_and_ends_what_runs() {
+    let (_, host) = host(|_| None, |_| None).await;
+    let program = [Op::Message("a".into()), Op::Await(0)];
+    host.run("w", &program).await.expect("started");
+    host.engine.wind_down(std::time::Duration::ZERO).await;
+    assert_eq!(host.engine.readiness().await.expect_err("not ready").code, "shutting-down");
+    assert_eq!(host.run("x", &program).await.expect_err("refused").code, "shutting-down");
+    assert_eq!(host.send("w", "a", "m", "1").await.expect_err("refused").code, "shutting-down");
+    host.engine.shutdown().await;
+}

@@ -98,6 +98,12 @@ impl Task {
         self.0.form.correlation_id.as_deref()
     }
 
+    /// The attempt's span (W3C Trace Context), to be handed on to what it calls.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.0.form.traceparent.as_deref()
+    }
+
     /// How long the attempt has, counted from when the host gave it away.
     #[must_use]
     pub fn start_to_close(&self) -> Duration {

@@ -51,6 +51,7 @@ pub struct TaskForm {
     pub input: Box<RawValue>,
     pub idempotency_key: String,
     pub correlation_id: Option<String>,
+    pub traceparent: Option<String>,
     pub start_to_close_ms: u64,
     pub heartbeat_timeout_ms: Option<u64>,
     pub heartbeat_details: Option<Box<RawValue>>,

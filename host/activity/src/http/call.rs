@@ -26,6 +26,7 @@ use crate::failures::{code, infrastructure, permanent};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 const SIGNATURE: HeaderName = HeaderName::from_static("signature");
@@ -110,6 +111,7 @@ fn request(host: &HttpHost, endpoint: &Endpoint, task: &ActivityTask) -> Result<
     headers.insert(ACCEPT, JSON);
     headers.insert(USER_AGENT, AGENT);
     headers.insert(IDEMPOTENCY_KEY, value(key)?);
+    headers.insert(TRACEPARENT, value(task.trace.to_string())?);
     headers.insert(CONTENT_DIGEST, value(signed.content_digest)?);
     headers.insert(SIGNATURE_INPUT, value(signed.signature_input)?);
     headers.insert(SIGNATURE, value(signed.signature)?);
@@ -173,7 +175,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use relive_core::{ExecutionKey, Json, Namespace, RunId, WorkflowId};
+    use relive_core::{ExecutionKey, Json, Namespace, RunId, WorkflowId, trace::TraceParent};
 
     use super::*;
 
@@ -193,6 +195,7 @@ mod tests {
             attempt: 2,
             task_queue: None,
             correlation_id: None,
+            trace: TraceParent::of_attempt(None, RunId(uuid::Uuid::nil()), 3, 2),
             timeout: None,
             token: None,
         };

@@ -32,6 +32,7 @@ pub fn task(name: &str, input: &str) -> ActivityTask {
         attempt: 1,
         task_queue: None,
         correlation_id,
+        trace: relive_core::trace::TraceParent::of_attempt(None, RunId(uuid::Uuid::nil()), 3, 1),
         timeout: None,
         token: None,
     }

@@ -1,7 +1,8 @@
 //! `GET /healthz`: the process answers. `GET /readyz`: it takes work.
 
-use axum::Extension;
+use axum::{Extension, extract::State};
 use relive_core::{Error, ErrorKind};
+use relive_engine::Engine;
 
 use crate::{connection::Connection, problem::Problem};
 
@@ -17,7 +18,7 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The router exists only once the engine has recovered, so what is left to ask is whether the host shuts down.
+/// Not while it wakes what a former host left, not while it shuts down, not while its store cannot be written.
 /// The host takes work
 #[utoipa::path(
     get,
@@ -25,16 +26,16 @@ pub async fn healthz() -> &'static str {
     tag = "host",
     operation_id = "readyz",
     responses((status = 200, description = "It does", body = String, content_type = "text/plain")),
-    extensions(("x-problems" = json!(["shutting-down"])))
+    extensions(("x-problems" = json!(["shutting-down", "recovering", "store-unavailable", "read-only", "no-space"])))
 )]
-pub async fn readyz(connection: Option<Extension<Connection>>) -> Result<&'static str, Problem> {
-    match connection {
-        Some(Extension(connection)) if connection.is_stopping() => Err(Error::new(
-            ErrorKind::Concurrency,
-            "shutting-down",
-            "the host is shutting down; ask again in a few seconds",
-        )
-        .into()),
-        _ => Ok("ready\n"),
+pub async fn readyz(
+    State(engine): State<Engine>,
+    connection: Option<Extension<Connection>>,
+) -> Result<&'static str, Problem> {
+    if connection.is_some_and(|Extension(connection)| connection.is_stopping()) {
+        let message = "the host is shutting down; ask again in a few seconds";
+        return Err(Error::new(ErrorKind::Concurrency, "shutting-down", message).into());
     }
+    engine.readiness().await?;
+    Ok("ready\n")
 }

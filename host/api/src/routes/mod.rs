@@ -7,6 +7,7 @@ mod failed_tasks;
 mod health;
 mod hosts;
 mod keys;
+mod metrics;
 mod not_found;
 mod openapi;
 mod status;
@@ -16,12 +17,12 @@ mod verify;
 mod workers;
 mod workflows;
 
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use relive_engine::Engine;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::envelope::envelope;
+use crate::{envelope::envelope, traffic::Traffic};
 
 /// Every route, with its documentation: `routes!` takes both from the handler, so none is there without the other.
 fn table() -> OpenApiRouter<Engine> {
@@ -50,6 +51,7 @@ fn table() -> OpenApiRouter<Engine> {
     OpenApiRouter::new()
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
         .routes(routes!(keys::keys))
         .routes(routes!(openapi::openapi))
         .routes(routes!(status::status))
@@ -65,9 +67,12 @@ pub fn document() -> OpenApi {
 
 /// The whole surface over one engine.
 pub fn router(engine: Engine) -> Router {
-    crate::forward::layer(Router::from(table()), &engine)
+    let (router, document) = table().split_for_parts();
+    let traffic = Traffic::of(&document);
+    crate::forward::layer(router, &engine)
         .fallback(not_found::route)
         .method_not_allowed_fallback(not_found::method)
-        .layer(middleware::from_fn(envelope))
+        .layer(Extension(traffic.clone()))
+        .layer(middleware::from_fn_with_state(traffic, envelope))
         .with_state(engine)
 }

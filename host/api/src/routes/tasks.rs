@@ -42,6 +42,8 @@ pub struct TaskView {
     idempotency_key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<String>,
+    /// The attempt's span (W3C Trace Context): what the worker calls and records goes below it.
+    traceparent: String,
     #[schema(value_type = schema::Timestamp)]
     scheduled_at: Timestamp,
     #[schema(value_type = schema::Timestamp)]
@@ -73,6 +75,7 @@ impl From<ClaimedTask> for TaskView {
             activity: task.activity.to_string(),
             task_queue: task.task_queue.to_string(),
             idempotency_key: task.execution.idempotency_key(task.command_no),
+            traceparent: task.trace.to_string(),
             input: task.input,
             correlation_id: task.correlation_id.as_deref().map(str::to_owned),
             scheduled_at: task.scheduled_at,

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod openapi;
+mod operations;
 mod pages;
 mod starts;
 mod streams;
@@ -150,7 +151,7 @@ async fn keys_are_served_to_everybody() {
 async fn a_panic_is_a_problem_and_the_next_request_is_answered() {
     let api = Api::new();
     api.post("/v1/namespaces/default/components/inspect", "panic").await.problem(500, "internal");
-    api.get("/readyz").await.expect(200);
+    api.until("/readyz", |reply| reply.status == 200).await;
     let status: Reply = api.get("/v1/status").await;
     status.expect(200);
 }

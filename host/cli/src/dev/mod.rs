@@ -3,19 +3,26 @@
 mod files;
 mod listen;
 mod log;
+mod otlp;
 mod signals;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use relive_engine::Engine;
 use relive_store::OpenError;
 use serde::Serialize;
 use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
 
 pub use files::RunFiles;
-pub use log::start as start_log;
 pub use signals::watch as watch_signals;
 
 use crate::{
+    engine_args::EngineArgs,
     exit::{Exit, Failure},
     host::{Host, HostConfig, HostError},
     output,
@@ -39,14 +46,17 @@ struct Ready<'a> {
 pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     let began = Instant::now();
     let address = listen::loopback(&args.listen)?;
-    log::start(args.log_file.as_deref())?;
+    // Dropped last: what the end has to tell is sent, too.
+    let _exporter = start_log(args.log_file.as_deref(), &args.engine, &instance())?;
     raise_open_files();
     let mut config = HostConfig::new(args.data.clone());
     config.engine = args.engine.config();
+    let grace = config.engine.shutdown_grace;
     config.bench_activities = args.bench_activities;
     let host = Host::open(config).map_err(not_opened)?;
     let runtime = api_runtime()?;
-    let served = serve(&runtime, &host, address, |address| {
+    let drain = Drain { grace, wait: Duration::from_secs(args.engine.drain_seconds) };
+    let served = serve(&runtime, &host, address, drain, |address| {
         let files = files::RunFiles::write(&args.data, address)?;
         announce(args, address, began, json)?;
         Ok(files)
@@ -74,11 +84,28 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address).await.map_err(|e| listen::refused(address, &e))
 }
 
+/// How a host ends after a signal.
+struct Drain {
+    /// How long activities that run may take.
+    grace: Duration,
+    /// How long it answers at least, as not ready: load balancers look every few seconds.
+    wait: Duration,
+}
+
+impl Drain {
+    /// Waits for the signal, then for what runs. The listener answers meanwhile: as not ready, and to workers.
+    async fn after(self, stop: Arc<Notify>, engine: Engine) {
+        stop.notified().await;
+        tokio::join!(engine.wind_down(self.grace), tokio::time::sleep(self.wait));
+    }
+}
+
 /// Listens, tells `ready` where, and serves until a signal. The files that say where it listens go when it ends.
 fn serve(
     runtime: &Runtime,
     host: &Host,
     address: SocketAddr,
+    drain: Drain,
     ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     runtime.block_on(async {
@@ -88,10 +115,28 @@ fn serve(
         signals::watch(&stop)?;
         let _files = ready(address)?;
         let router = relive_api::router(host.engine());
-        relive_api::serve(listener, router, stop.notified())
+        relive_api::serve(listener, router, drain.after(stop, host.engine()))
             .await
             .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
     })
+}
+
+/// Starts the log, and exporting traces if somebody asked for them. `instance` is what the collector hears of.
+pub fn start_log(
+    file: Option<&Path>,
+    args: &EngineArgs,
+    instance: &str,
+) -> Result<Option<otlp::Exporter>, Failure> {
+    let exporting = args.otlp_endpoint.as_deref().map(|endpoint| otlp::start(endpoint, instance)).transpose()?;
+    let (spans, exporter) = exporting.unzip();
+    log::start(file, spans)?;
+    Ok(exporter)
+}
+
+/// What tells this process from others among those that a collector hears of.
+fn instance() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), std::process::id())
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.

@@ -17,6 +17,7 @@ pub use document::document;
 
 use crate::{
     dev,
+    engine_args::EngineArgs,
     exit::{Exit, Failure},
     host::{Host, HostConfig, Membership},
     output,
@@ -41,7 +42,6 @@ struct Ready<'a> {
 pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let began = Instant::now();
     let address = listen_on(args)?;
-    dev::start_log(args.log_file.as_deref())?;
     dev::raise_open_files();
     let options = store_options(args)?;
     if let Some(queue) = &args.queue {
@@ -60,6 +60,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let host_id = args.host_id.clone().unwrap_or_else(|| default_id(address));
     relive_core::ids::check_name(&host_id, "host id")
         .map_err(|e| Failure::usage(format!("failed to take --host-id: {e}")))?;
+    let _exporter = dev::start_log(args.log_file.as_deref(), &args.engine, &host_id)?;
     let advertise = args.advertise.clone().unwrap_or_else(|| format!("http://{address}"));
     check_advertise(args, &advertise, address)?;
     let stores = Opened::shared(&options)
@@ -70,7 +71,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let membership = Membership { host_id: host_id.as_str().into(), address: advertise.as_str().into() };
     let host = Host::join(config, stores, membership)
         .map_err(|e| Failure::new(Exit::Failed, e.code(), format!("failed to {e}")))?;
-    let served = runtime.block_on(serve(&host, listener, || {
+    let served = runtime.block_on(serve(&host, listener, &args.engine, || {
         let files = dev::RunFiles::write(&args.data, address)?;
         announce(address, &host_id, began, json)?;
         Ok(files)
@@ -97,20 +98,29 @@ fn store_options(args: &ServeArgs) -> Result<PostgresOptions, Failure> {
 async fn serve(
     host: &Host,
     listener: TcpListener,
+    args: &EngineArgs,
     ready: impl FnOnce() -> Result<dev::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     let stop = Arc::new(tokio::sync::Notify::new());
     dev::watch_signals(&stop)?;
     let _files = ready()?;
     let engine = host.engine();
+    let (grace, wait) = (args.config().shutdown_grace, Duration::from_secs(args.drain_seconds));
     let shutdown = async {
         stop.notified().await;
         // Requests are taken still, and travel on to whoever takes the executions over.
         engine.drain();
         let until = tokio::time::Instant::now() + DRAIN;
-        while engine.owns_anything() && engine.has_others() && tokio::time::Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let handed_over = async {
+            while engine.owns_anything() && engine.has_others() && tokio::time::Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // Nobody took them: what runs here ends here.
+            if engine.owns_anything() {
+                engine.wind_down(grace).await;
+            }
+        };
+        tokio::join!(handed_over, tokio::time::sleep(wait));
     };
     relive_api::serve(listener, relive_api::router(host.engine()), shutdown)
         .await

@@ -43,6 +43,8 @@ pub struct RunContext {
     /// The request that started it; the run that continues it inherits it.
     pub start_key: Option<Arc<StartKey>>,
     pub correlation_id: Option<Arc<str>>,
+    /// The trace that it was started in.
+    pub trace_id: Option<Arc<str>>,
     pub seed: [u8; 32],
     pub limits: RunLimits,
 }
@@ -59,6 +61,7 @@ impl RunContext {
             continued_from: start.continued_from,
             start_key: start.start_key.clone(),
             correlation_id: body.correlation_id.clone(),
+            trace_id: body.trace_id.clone(),
             seed: start.seed,
             limits: start.limits,
         }

@@ -217,6 +217,8 @@ pub struct EventBody {
     pub is_reset_point: bool,
     pub is_retry: bool,
     pub task_queue: Option<Arc<str>>,
+    /// The trace (32 hexadecimal digits) of the request that brought the event; of a start event also the run's, which
+    /// its activities name again. Absent where nobody traces.
     pub trace_id: Option<Arc<str>>,
     /// Inherited from the start event where it is absent.
     pub correlation_id: Option<Arc<str>>,

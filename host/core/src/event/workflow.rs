@@ -131,6 +131,19 @@ pub enum BlockReason {
     HistoryLimit,
 }
 
+impl BlockReason {
+    pub const ALL: [Self; 8] = [
+        Self::NonDeterminism,
+        Self::Trap,
+        Self::OutOfFuel,
+        Self::OutOfMemory,
+        Self::Deadlock,
+        Self::Quarantined,
+        Self::Unusable,
+        Self::HistoryLimit,
+    ];
+}
+
 impl std::fmt::Display for BlockReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

@@ -10,6 +10,7 @@ use crate::{
     failure::Failure,
     ids::{ExecutionKey, Namespace},
     json::Json,
+    trace::TraceParent,
 };
 
 /// One attempt of an activity.
@@ -24,6 +25,8 @@ pub struct ActivityTask {
     pub attempt: u32,
     pub task_queue: Option<Arc<str>>,
     pub correlation_id: Option<Arc<str>>,
+    /// The attempt's own span, for whom it calls.
+    pub trace: TraceParent,
     /// How long the attempt may take, from the call on: its future is dropped then. `None`: nobody watches.
     pub timeout: Option<Duration>,
     /// By which the attempt may be answered from elsewhere. `None`: nobody takes such an answer, so the attempt has to

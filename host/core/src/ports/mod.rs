@@ -3,6 +3,7 @@
 
 mod activity;
 mod catalog;
+mod census;
 mod clock;
 mod cluster;
 mod images;
@@ -12,6 +13,7 @@ mod store;
 
 pub use activity::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult};
 pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
+pub use census::Census;
 pub use clock::Clock;
 pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostRow, ShardRow};
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};

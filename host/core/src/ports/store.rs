@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::StoredImage;
+use super::{Census, StoredImage};
 use crate::{
     codec::StoredEvent,
     cursor::LogLine,
@@ -454,4 +454,15 @@ pub trait HistoryStore: Send + Sync {
 
     /// Log lines from number `after` on; each with its number.
     fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError>;
+
+    /// Counts open executions, by indexes: it is asked every few seconds.
+    fn census(&self) -> Result<Census, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Fatal, "this store does not count executions"))
+    }
+
+    /// Whether the store can be written: writes and syncs something that means nothing. For a store without anything to
+    /// write to, that it answers is enough.
+    fn probe(&self) -> Result<(), StoreError> {
+        self.execution(RunKey(0)).map(|_| ())
+    }
 }

@@ -131,6 +131,10 @@ impl Cluster {
         self.poke();
     }
 
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     fn wait(&self, at_most: Duration) {
         let mut poked = self.poked.lock();
         if !*poked {

@@ -59,8 +59,18 @@ impl Engine {
         Err(Error::new(ErrorKind::WorkflowExecution, "closed", message).at(&row.execution))
     }
 
+    /// Whether new work is taken.
     pub(crate) fn accepting(&self) -> Result<(), Error> {
-        if self.context.stopping.load(Ordering::Acquire) {
+        self.unless(self.context.draining.load(Ordering::Acquire) || self.context.stopping.load(Ordering::Acquire))
+    }
+
+    /// Whether answers for what runs already are taken.
+    pub(crate) fn answering(&self) -> Result<(), Error> {
+        self.unless(self.context.stopping.load(Ordering::Acquire))
+    }
+
+    fn unless(&self, ending: bool) -> Result<(), Error> {
+        if ending {
             return Err(Error::new(
                 ErrorKind::Cancelled,
                 "shutting-down",

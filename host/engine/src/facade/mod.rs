@@ -21,5 +21,6 @@ mod verify;
 pub(crate) mod workers;
 
 pub use failed::{FailedPage, FailedTask};
+pub(crate) use lookup::store_error;
 pub use pending::{PendingActivity, PendingPage, PendingState};
 pub use policies::derived_id;

@@ -81,6 +81,7 @@ impl Engine {
         };
         let mut body = EventBody::new(None, start);
         body.correlation_id = correlation_id;
+        body.trace_id = request.trace.map(|trace| trace.to_string().into());
         let run = context.store.allocate_run_key(shard).map_err(store_error)?;
         let (reply, answer) = oneshot::channel();
         context.registry.post(run, Message::Start { new: Box::new(new), start: Box::new(body), reply });
@@ -125,7 +126,9 @@ impl Engine {
         let Some(row) = self.blocking(find).await? else { return Ok(message_id) };
         let signal = SignalReceived { channel, message_id: message_id.as_str().into(), payload: request.input };
         let (reply, answer) = oneshot::channel();
-        let incoming = Incoming { reply: Some(reply), ..Incoming::new(EventBody::new(None, signal)) };
+        let mut body = EventBody::new(None, signal);
+        body.trace_id = request.trace.map(|trace| trace.to_string().into());
+        let incoming = Incoming { reply: Some(reply), ..Incoming::new(body) };
         self.context.registry.post(row.key, Message::Inbound(Box::new(incoming)));
         self.answered(answer).await?;
         Ok(message_id)

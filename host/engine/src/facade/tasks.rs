@@ -14,7 +14,7 @@ impl Engine {
     /// The answer for an attempt. When it returns, what follows from it is durable. The same result again is the same
     /// answer; one for an attempt that is not awaited any more is `superseded`.
     pub async fn report(&self, namespace: &Namespace, token: &str, report: Report) -> Result<(), Error> {
-        self.accepting()?;
+        self.answering()?;
         let token = parse(token)?;
         if let Report::Completed(result) = &report {
             self.check_size(result)?;
@@ -34,7 +34,7 @@ impl Engine {
         details: Option<Json>,
         defer: bool,
     ) -> Result<Beat, Error> {
-        self.accepting()?;
+        self.answering()?;
         let token = parse(token)?;
         if let Some(details) = &details {
             self.check_size(details)?;

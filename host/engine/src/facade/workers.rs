@@ -115,6 +115,7 @@ impl Engine {
     /// Takes tasks for a worker: those that are ready, else the first that becomes ready while the poll waits. Each is
     /// the worker's when this returns.
     pub async fn poll(&self, request: PollRequest) -> Result<Vec<ClaimedTask>, Error> {
+        self.accepting()?;
         let context = &self.context;
         check_id(&request.task_queue, "task queue").map_err(|e| invalid(e.to_string()))?;
         if request.activities.as_ref().is_some_and(|names| names.len() > MAX_NAMES) {
@@ -128,7 +129,8 @@ impl Engine {
         let until = Instant::now() + request.wait.min(MAX_POLL);
         let take = |max| context.remote.queues.take(&name, activities.as_deref(), max, context.clock.now());
         let mut tasks = self.claim_all(take(max), &worker).await;
-        while tasks.is_empty() && !context.stopping.load(Ordering::Acquire) {
+        while tasks.is_empty() && !context.draining.load(Ordering::Acquire) && !context.stopping.load(Ordering::Acquire)
+        {
             let (reply, mut answer) = oneshot::channel();
             let poller = Poller { worker: worker.clone(), activities: activities.clone(), reply };
             let waiting = match context.remote.queues.wait(&name, poller, context.clock.now()) {

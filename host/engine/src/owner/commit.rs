@@ -21,6 +21,7 @@ use crate::{
     context::Context,
     message::{Ack, Incoming, Message, Reply},
     remote::ClaimRequest,
+    traces,
     waiters::Ended,
 };
 
@@ -86,7 +87,10 @@ impl Owner {
     /// Durable: answer, and let effects happen.
     fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
         let Flight { row, effects, taken, replies, rode, ended, claims, acks } = flight;
-        self.create = None;
+        let began = self.create.take().is_some();
+        if began || item.successor.is_some() {
+            context.metrics.started.add(u64::from(began) + u64::from(item.successor.is_some()));
+        }
         let restated = self.row.as_ref().is_none_or(|before| before.status != row.status);
         self.row = Some(row);
         // Before anybody is answered: who was answered and follows then is not told of what it knows.
@@ -110,6 +114,7 @@ impl Owner {
         }
         self.rows_committed(context, &item);
         if let Some(ended) = ended {
+            self.note_end(context, &ended);
             self.close(context, &ended);
         }
         if let Some(next) = item.successor {
@@ -120,7 +125,32 @@ impl Owner {
         self.capture_if_due(context);
     }
 
+    /// For those who watch: the run is over.
+    fn note_end(&mut self, context: &Arc<Context>, ended: &Ended) {
+        let Some(row) = &self.row else { return };
+        context.metrics.ended(row.status, row.last_timestamp.since(row.started_at));
+        if !traces::wanted() {
+            return;
+        }
+        let (trace, before) = match &mut self.life {
+            Some(life) => {
+                let run = life.guest().cursor().run();
+                (run.trace_id.clone(), run.continued_from)
+            }
+            // It ended cold: its first event knows.
+            None => {
+                let first = context.store.read_from(self.run, 1, 1).unwrap_or_default();
+                let body = first.first().and_then(|event| event.decode().ok()).map(|event| event.body);
+                (body.and_then(|body| body.trace_id), None)
+            }
+        };
+        traces::run_ended(row, ended, trace.as_deref(), before);
+    }
+
     fn apply_effects(&mut self, context: &Arc<Context>, effects: Effects) {
+        if effects.exhausted > 0 {
+            context.metrics.exhausted.add(effects.exhausted);
+        }
         for no in effects.resolved {
             self.drop_task(context, no, false);
         }

@@ -25,6 +25,7 @@ pub(super) struct Launch {
     pub row: TaskRow,
     pub scheduled: TaskScheduled,
     pub task_queue: Option<Arc<str>>,
+    pub trace_id: Option<Arc<str>>,
 }
 
 /// What happens after the commit.
@@ -36,8 +37,9 @@ pub(super) struct Effects {
     pub abandoned: Vec<(u64, CancellationType)>,
     /// Activities that operators changed, and whether they begin anew.
     pub changed: Vec<(u64, bool)>,
-    /// Activities that are resolved.
+    /// Activities that are resolved, and how many of them by a failure or a timeout.
     pub resolved: Vec<u64>,
+    pub exhausted: u64,
 }
 
 pub(super) struct Draft {
@@ -150,9 +152,12 @@ impl Draft {
         }
     }
 
-    /// Pushes what a turn left.
-    pub fn push_output(&mut self, output: TurnOutput) -> Result<(), CodecError> {
-        for body in output.commands {
+    /// Pushes what a turn left. Activities are of the run's trace: who launches them reads no other event.
+    pub fn push_output(&mut self, output: TurnOutput, trace: Option<&Arc<str>>) -> Result<(), CodecError> {
+        for mut body in output.commands {
+            if matches!(body.attributes, Attributes::TaskScheduled(_)) {
+                body.trace_id = trace.cloned();
+            }
             self.push(body, Timestamp(0))?;
         }
         self.item.logs.extend(output.logs);
@@ -169,7 +174,8 @@ impl Draft {
                 let queue = route(&*self.runner, namespace, &scheduled.name, body.task_queue.as_ref());
                 let row = TaskRow { queue, ..TaskRow::new(run, command_no, event_id, at) };
                 self.item.put_tasks.push(row.clone());
-                let launch = Launch { row, scheduled: scheduled.clone(), task_queue: body.task_queue.clone() };
+                let (task_queue, trace_id) = (body.task_queue.clone(), body.trace_id.clone());
+                let launch = Launch { row, scheduled: scheduled.clone(), task_queue, trace_id };
                 self.effects.launches.insert(command_no, launch);
             }
             Attributes::TimerCreated(timer) => {
@@ -183,6 +189,8 @@ impl Draft {
             | Attributes::TaskCanceled(_) => {
                 self.drop_task(command_no);
                 self.effects.resolved.push(command_no);
+                let exhausted = matches!(body.attributes, Attributes::TaskFailed(_) | Attributes::TaskTimedOut(_));
+                self.effects.exhausted += u64::from(exhausted);
             }
             Attributes::TaskCancelRequested(c) => {
                 if c.cancellation != CancellationType::Wait {

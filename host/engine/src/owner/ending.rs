@@ -126,6 +126,7 @@ impl Owner {
         let mut next = Draft::successor(run, &new, draft, self.epoch);
         let mut body = EventBody::new(None, start);
         body.correlation_id = new.correlation_id.clone();
+        body.trace_id = self.life.as_mut().and_then(|l| l.guest().cursor().run().trace_id.clone());
         next.push(body, Timestamp(0))?;
         next.item.create = Some(new);
         next.seal();

@@ -152,6 +152,7 @@ impl Owner {
         if relived.events > 0 {
             stats.relives.fetch_add(1, Ordering::Relaxed);
             stats.relived_events.fetch_add(relived.events, Ordering::Relaxed);
+            context.metrics.replays.took(started.elapsed());
             let nanos = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
             stats.relive_nanos.fetch_add(nanos, Ordering::Relaxed);
         }

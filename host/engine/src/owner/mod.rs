@@ -225,6 +225,7 @@ impl Owner {
 
     fn timer_due(&mut self, context: &Arc<Context>, command_no: u64, deadline: Timestamp) {
         if self.load_row(context) && self.timers.remove(&command_no) {
+            context.metrics.timers.record(context.clock.now().since(deadline));
             let body = EventBody::new(Some(command_no), TimerFired {});
             self.queue.push_back(Incoming { not_before: deadline, ..Incoming::new(body) });
         }

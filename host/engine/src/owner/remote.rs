@@ -19,6 +19,7 @@ use crate::{
     remote::{
         Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, Pass, Poller, QueueName, Report, TaskRef, TaskToken,
     },
+    traces,
 };
 
 /// A worker's answer on its way to the owner.
@@ -208,6 +209,9 @@ impl Owner {
         };
         let Some(task) = self.tasks.get_mut(&no) else { return };
         task.row.claim.clone_from(&row.claim);
+        if let Some(claim) = &row.claim {
+            context.metrics.schedule_to_start.record(claim.at.since(row.due_at));
+        }
         self.note_claim(context, no);
         if request.reply.send(Ok(Box::new(claimed))).is_err() {
             self.unclaim(context, no);
@@ -244,6 +248,7 @@ impl Owner {
             task_queue: row.queue.clone()?,
             input: scheduled.input.clone(),
             correlation_id: execution.correlation_id.clone(),
+            trace: task.traceparent(execution.execution.run_id),
             options,
             scheduled_at: row.scheduled_at,
             started_at: claim.at,
@@ -274,9 +279,21 @@ impl Owner {
         if self.tasks.get(&no).is_none_or(nobodys) {
             return;
         }
+        self.note_end_of_claim(context, no);
         self.release_claim(context, no);
         self.arm(context, no, None);
         context.remote.queues.remove(self.run, no);
+    }
+
+    /// For those who watch: a worker's attempt is over.
+    fn note_end_of_claim(&self, context: &Arc<Context>, no: u64) {
+        let (Some(task), Some(row)) = (self.tasks.get(&no), &self.row) else { return };
+        let Some(claim) = &task.row.claim else { return };
+        context.metrics.attempts.record(context.clock.now().since(claim.at));
+        if let Some((scheduled, _)) = task.asked() {
+            let trace = task.traceparent(row.execution.run_id);
+            traces::attempt_ended(row, &scheduled.name, task.row.attempt, trace, claim.at);
+        }
     }
 
     fn fit(&self, namespace: &Namespace, token: &TaskToken) -> Fit {

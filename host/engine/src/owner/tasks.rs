@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use relive_core::{
-    Error, ErrorKind, Failure, FailureKind, Json, Namespace, Timestamp,
+    Error, ErrorKind, Failure, FailureKind, Json, Namespace, RunId, Timestamp,
     event::{
         Attributes, EventBody, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled,
         TaskTimedOut, TimeoutType,
@@ -11,6 +11,7 @@ use relive_core::{
     options::ActivityOptions,
     ports::{ActivityTask, TaskRow},
     retry::Next,
+    trace::TraceParent,
 };
 
 use super::{Owner, draft::Launch};
@@ -27,6 +28,8 @@ pub(crate) struct Task {
     pub row: TaskRow,
     /// What was asked for; absent until it is needed, for tasks that a former host left.
     scheduled: Option<(TaskScheduled, Option<Arc<str>>)>,
+    /// The run's trace, known with it.
+    trace: Option<Arc<str>>,
     pub(super) attempt: Option<Attempt>,
     last_failure: Option<Failure>,
     /// Its result waits in the queue.
@@ -42,6 +45,7 @@ impl Task {
         Self {
             row: launch.row,
             scheduled: Some((launch.scheduled, launch.task_queue)),
+            trace: launch.trace_id,
             attempt: None,
             last_failure: None,
             resolved: false,
@@ -53,7 +57,7 @@ impl Task {
     /// A task that a former host left.
     pub(super) fn known(row: TaskRow) -> Self {
         let (heard, alarm) = (Timestamp(0), None);
-        Self { row, scheduled: None, attempt: None, last_failure: None, resolved: false, heard, alarm }
+        Self { row, scheduled: None, trace: None, attempt: None, last_failure: None, resolved: false, heard, alarm }
     }
 
     /// Asks the attempt to stop.
@@ -73,6 +77,11 @@ impl Task {
         if let Some((scheduled, queue)) = &self.scheduled {
             self.row.queue = context.dispatcher.route(namespace, &scheduled.name, queue.as_ref());
         }
+    }
+
+    /// The span of the attempt that is due or running.
+    pub(super) fn traceparent(&self, run: RunId) -> TraceParent {
+        TraceParent::of_attempt(self.trace.as_deref(), run, self.row.command_no, self.row.attempt)
     }
 
     /// What was asked for, and the options in force: an operator's go before the guest's.
@@ -156,12 +165,14 @@ impl Owner {
             attempt: task.row.attempt,
             task_queue: task.scheduled.as_ref().and_then(|(_, queue)| queue.clone()),
             correlation_id: row.correlation_id.clone(),
+            trace: task.traceparent(row.execution.run_id),
             timeout: Some(timeout.0),
             token: None,
         };
         let delay = Duration::from_nanos(task.row.due_at.since(now));
         let begin = (task.row.due_at.max(now), delay);
-        task.attempt = Some(context.dispatcher.launch(self.run, request, begin, timeout));
+        let late = Duration::from_nanos(now.since(task.row.due_at));
+        task.attempt = Some(context.dispatcher.launch(self.run, request, begin, late, timeout));
     }
 
     /// Reads what a task was asked for from its schedule event.
@@ -177,6 +188,7 @@ impl Owner {
             return Err(unusable(format!("event {} schedules no activity", event.event_id)));
         };
         task.scheduled = Some((scheduled, event.body.task_queue));
+        task.trace = event.body.trace_id;
         Ok(())
     }
 
@@ -231,6 +243,7 @@ impl Owner {
         };
         let draw = (u64::from_le_bytes(crate::ids::seed()[..8].try_into().unwrap_or_default()) >> 11) as f64
             / (1u64 << 53) as f64;
+        context.metrics.attempt_failed(failure.kind);
         let policy = options.policy();
         match policy.next(attempt, &failure, context.clock.now(), task.deadline(), draw) {
             Next::Retry { at } => {

@@ -217,11 +217,14 @@ impl Owner {
 
     /// Lives: what is committed and not applied first, then what is queued, speculatively.
     fn live(&mut self, context: &Arc<Context>, draft: &mut Draft) -> Result<(), Abandon> {
-        if self.life.is_none() && self.create.is_none() {
+        if self.life.is_some() {
+            context.metrics.cache_hits.one();
+        } else if self.create.is_none() {
+            context.metrics.cache_misses.one();
             self.wake(context).map_err(Abandon::Committed)?;
         }
         while let Some(event) = self.unapplied.pop_front() {
-            self.live_turn(draft, &event).map_err(|e| e.unwrap_or_else(Abandon::Committed))?;
+            self.live_turn(context, draft, &event).map_err(|e| e.unwrap_or_else(Abandon::Committed))?;
             if self.finish(context, draft)? {
                 return Ok(());
             }
@@ -238,7 +241,7 @@ impl Owner {
             if self.create.is_some() && self.life.is_none() {
                 self.begin_life(context, &event).map_err(|_| Abandon::Speculative)?;
             }
-            self.live_turn(draft, &event).map_err(|e| e.unwrap_or_else(|_| Abandon::Speculative))?;
+            self.live_turn(context, draft, &event).map_err(|e| e.unwrap_or_else(|_| Abandon::Speculative))?;
             if self.finish(context, draft)? || self.slow {
                 break;
             }
@@ -246,17 +249,19 @@ impl Owner {
         Ok(())
     }
 
-    fn live_turn(&mut self, draft: &mut Draft, event: &HistoryEvent) -> Result<(), TurnFailure> {
+    fn live_turn(&mut self, context: &Context, draft: &mut Draft, event: &HistoryEvent) -> Result<(), TurnFailure> {
         let Some(life) = &mut self.life else {
             return Ok(());
         };
         abort::point("inside-turn");
+        let _span = tracing::debug_span!("turn", execution = %draft.row.execution, event = event.event_id).entered();
         let started = Instant::now();
         let output = life.turn(event, Mode::Live).map_err(TurnFailure::Turn)?;
-        if started.elapsed() > SLOW_TURN {
-            self.slow = true;
-        }
-        draft.push_output(output).map_err(TurnFailure::Codec)?;
+        let took = started.elapsed();
+        context.metrics.turns.took(took);
+        self.slow |= took > SLOW_TURN;
+        let trace = life.guest().cursor().run().trace_id.clone();
+        draft.push_output(output, trace.as_ref()).map_err(TurnFailure::Codec)?;
         draft.survived();
         draft.row.applied_through = event.event_id;
         draft.row.command_count = life.guest().cursor().issued();

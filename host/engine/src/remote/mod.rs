@@ -14,7 +14,7 @@ mod workers;
 
 use std::sync::Arc;
 
-use relive_core::{ExecutionKey, Json, RunKey, Timestamp, options::ActivityOptions};
+use relive_core::{ExecutionKey, Json, RunKey, Timestamp, options::ActivityOptions, trace::TraceParent};
 use tokio::sync::oneshot;
 
 pub(crate) use permit::{Pass, Recovery};
@@ -86,6 +86,8 @@ pub struct ClaimedTask {
     pub task_queue: Arc<str>,
     pub input: Json,
     pub correlation_id: Option<Arc<str>>,
+    /// The attempt's own span, for whom it calls.
+    pub trace: TraceParent,
     pub options: Arc<ActivityOptions>,
     pub scheduled_at: Timestamp,
     pub started_at: Timestamp,

@@ -284,6 +284,13 @@ impl Queues {
         views
     }
 
+    /// All queues of all namespaces.
+    pub fn all(&self, now: Timestamp) -> Vec<(Namespace, QueueView)> {
+        let inner = self.inner.lock();
+        let view = |(name, queue): (&QueueName, &Queue)| (name.0.clone(), queue.view(&name.1, inner.claims(name), now));
+        inner.queues.iter().map(view).collect()
+    }
+
     pub fn view(&self, name: &QueueName, now: Timestamp) -> Option<QueueView> {
         let inner = self.inner.lock();
         inner.queues.get(name).map(|queue| queue.view(&name.1, inner.claims(name), now))

@@ -209,6 +209,11 @@ impl Workers {
             .collect()
     }
 
+    /// How every worker stands, of all namespaces.
+    pub fn states(&self) -> Vec<WorkerState> {
+        self.workers.lock().values().map(Worker::state).collect()
+    }
+
     /// The workers of a namespace, the newest first.
     pub fn views(&self, namespace: &Namespace) -> Vec<WorkerView> {
         let workers = self.workers.lock();
@@ -220,22 +225,25 @@ impl Workers {
 }
 
 impl Worker {
+    fn state(&self) -> WorkerState {
+        match (self.ended, self.running.is_empty(), self.polled) {
+            (Some(_), ..) => WorkerState::Terminated,
+            (None, false, _) => WorkerState::Busy,
+            (None, true, true) => WorkerState::Ready,
+            (None, true, false) => WorkerState::Creating,
+        }
+    }
+
     fn give_back(&mut self) -> Vec<Lost> {
         let running = std::mem::take(&mut self.running);
         running.into_iter().map(|(run, command_no, secret)| Lost { run, command_no, secret }).collect()
     }
 
     fn view(&self, id: &str) -> WorkerView {
-        let state = match (self.ended, self.running.is_empty(), self.polled) {
-            (Some(_), ..) => WorkerState::Terminated,
-            (None, false, _) => WorkerState::Busy,
-            (None, true, true) => WorkerState::Ready,
-            (None, true, false) => WorkerState::Creating,
-        };
         WorkerView {
             id: id.to_owned(),
             identity: self.identity.to_string(),
-            state,
+            state: self.state(),
             ended: self.ended,
             task_queues: self.told.task_queues.clone(),
             activities: self.told.activities.clone(),

@@ -47,6 +47,7 @@ pub fn cursor(limits: RunLimits) -> Cursor {
         continued_from: None,
         start_key: None,
         correlation_id: None,
+        trace_id: None,
         seed: [3; 32],
         limits,
     }))

@@ -11,7 +11,7 @@ use relive_core::{
     },
     failure::{Failure, FailureKind},
     options::ActivityOptions,
-    ports::{Claim, Exhausted, ListFilter, Status, TaskRow, TimerRow},
+    ports::{Census, Claim, Exhausted, ListFilter, Status, TaskRow, TimerRow},
 };
 
 use super::{Store, support::*};
@@ -326,6 +326,28 @@ pub fn blocked_and_unblocked(store: &dyn Store) {
     script.append(store, &item).unwrap();
     assert_eq!(store.needs_wake(&ShardSet::ALL, RunKey(0), 10).unwrap(), [script.run]);
     check_run(store, script.run);
+}
+
+pub fn open_ones_are_counted(store: &dyn Store) {
+    let mut scripts: Vec<Script> = (0..5).map(|n| Script::started(store, &format!("w{n}"))).collect();
+    for (n, reason) in [(0, BlockReason::Trap), (1, BlockReason::Deadlock), (2, BlockReason::Trap)] {
+        let block = EventBody::new(None, ExecutionBlocked { reason, report: String::new() });
+        let mut item = scripts[n].item(None, [block]);
+        (item.row.status, item.row.blocked) = (Status::Blocked, Some(reason));
+        scripts[n].append(store, &item).unwrap();
+    }
+    let item = scripts[3].item(None, [signal("x")]);
+    scripts[3].append(store, &item).unwrap();
+    let mut census = store.census().unwrap();
+    census.blocked.sort_unstable_by_key(|(_, n)| *n);
+    let blocked = vec![(BlockReason::Deadlock, 1), (BlockReason::Trap, 2)];
+    assert_eq!(census, Census { running: 2, blocked, behind: 1 });
+    for script in &mut scripts[..4] {
+        let end = script.item(None, [terminated()]);
+        script.append(store, &end).unwrap();
+    }
+    assert_eq!(store.census(), Ok(Census { running: 1, ..Census::default() }));
+    assert_eq!(store.probe(), Ok(()));
 }
 
 pub fn keys_are_never_repeated(store: &dyn Store) {

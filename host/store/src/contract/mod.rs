@@ -56,7 +56,7 @@ macro_rules! contract_suite {
             stale_epoch_is_fenced later_epoch_takes_over stamping taking outsiders_append_only_their_events outsiders_keep_the_owners_numbers
             inbound_keys_are_unique lost_replies
             wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted claims_are_kept exhausted_tasks_are_held
-            find_by_name list_and_page published_values log_lines blocked_and_unblocked keys_are_never_repeated
+            find_by_name list_and_page published_values log_lines blocked_and_unblocked open_ones_are_counted keys_are_never_repeated
             images_are_kept_by_generation images_ride_on_appends images_go_with_their_run
             components versions_are_numbered one_version_is_active activities_by_name activities_change_their_kind queues_have_limits
         }

@@ -16,8 +16,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ImageStore, KEPT_IMAGES, ListFilter, Published,
-        Status, StoreError, StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ImageStore, KEPT_IMAGES, ListFilter,
+        Published, Status, StoreError, StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow,
     },
 };
 
@@ -243,6 +243,27 @@ impl HistoryStore for MemoryStore {
             .take(limit)
             .map(|(no, line)| (no, line.clone()))
             .collect())
+    }
+
+    fn census(&self) -> Result<Census, StoreError> {
+        let state = self.state.lock();
+        let mut census = Census::default();
+        for run in state.open.values().filter_map(|key| state.runs.get(key)) {
+            census.behind += u64::from(run.needs_wake());
+            let Some(reason) = run.row.blocked else {
+                census.running += 1;
+                continue;
+            };
+            match census.blocked.iter_mut().find(|(r, _)| *r == reason) {
+                Some((_, n)) => *n += 1,
+                None => census.blocked.push((reason, 1)),
+            }
+        }
+        Ok(census)
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

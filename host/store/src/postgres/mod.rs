@@ -8,6 +8,7 @@ mod append;
 mod batch;
 mod bridge;
 mod catalog;
+mod census;
 mod cluster;
 mod connect;
 mod error;
@@ -33,8 +34,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, Taken,
-        TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
+        Taken, TaskRow, TimerRow,
     },
 };
 
@@ -169,5 +170,13 @@ impl HistoryStore for PostgresStore {
 
     fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
         self.read_logs(run, after, limit)
+    }
+
+    fn census(&self) -> Result<Census, StoreError> {
+        self.count()
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        self.probe_write()
     }
 }

@@ -152,7 +152,7 @@ pub(super) fn execution(row: &PgRow) -> Result<(ExecutionRow, u64)> {
     Ok((execution, number(row, 20)?))
 }
 
-fn block_reason(name: &str) -> Result<BlockReason> {
+pub(super) fn block_reason(name: &str) -> Result<BlockReason> {
     serde_json::from_value(name.into()).map_err(|_| unreadable(format!("the block reason {name:?}")))
 }
 

@@ -25,8 +25,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, ExecutionRow, HistoryStore, ListFilter, Published, StoreError, Taken,
-        TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
+        Taken, TaskRow, TimerRow,
     },
 };
 
@@ -172,5 +172,13 @@ impl HistoryStore for SqliteStore {
 
     fn logs(&self, run: RunKey, after: u64, limit: usize) -> Result<Vec<(u64, LogLine)>, StoreError> {
         self.readers.read(|conn| read::logs(conn, run, after, limit))
+    }
+
+    fn census(&self) -> Result<Census, StoreError> {
+        self.readers.read(read::census)
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        self.writer.write(|conn| schema::set_meta(conn, schema::PROBED, self.epoch))
     }
 }

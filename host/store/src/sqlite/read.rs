@@ -4,7 +4,7 @@ use relive_core::{
     Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
-    ports::{ExecutionRow, ListFilter, Published, Status, TaskRow, TimerRow},
+    ports::{Census, ExecutionRow, ListFilter, Published, Status, TaskRow, TimerRow},
 };
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, ToSql, params};
 
@@ -141,6 +141,21 @@ pub(super) fn open_work(conn: &Connection, run: RunKey) -> Result<(Vec<TaskRow>,
     let tasks = format!("SELECT {TASK} FROM tasks WHERE key BETWEEN ?1 AND ?2 ORDER BY key");
     let timers = "SELECT key, deadline FROM timers WHERE key BETWEEN ?1 AND ?2 ORDER BY key";
     Ok((all(conn, &tasks, range, rows::task)?, all(conn, timers, range, rows::timer)?))
+}
+
+/// By the partial indexes alone, but for the few rows of the blocked ones.
+pub(super) fn census(conn: &Connection) -> Result<Census> {
+    let count = |sql: &str| conn.prepare_cached(sql)?.query_row([], |row| rows::number(row, 0));
+    let blocked = "SELECT blocked, count(*) FROM executions INDEXED BY executions_live \
+                   WHERE status = 1 AND status <= 1 AND blocked IS NOT NULL GROUP BY blocked";
+    Ok(Census {
+        running: count("SELECT count(*) FROM executions INDEXED BY executions_live WHERE status = 0 AND status <= 1")?,
+        blocked: all(conn, blocked, [], |row| Ok((rows::block_reason(rows::text(row, 0)?)?, rows::number(row, 1)?)))?,
+        behind: count(
+            "SELECT count(*) FROM executions INDEXED BY executions_wake \
+             WHERE status = 0 AND last_inbound_id > applied_through",
+        )?,
+    })
 }
 
 pub(super) fn published(conn: &Connection, run: RunKey, key: Option<&str>) -> Result<Vec<Published>> {

@@ -105,7 +105,7 @@ pub(super) fn execution(row: &Row<'_>) -> rusqlite::Result<ExecutionRow> {
     })
 }
 
-fn block_reason(name: &str) -> rusqlite::Result<BlockReason> {
+pub(super) fn block_reason(name: &str) -> rusqlite::Result<BlockReason> {
     serde_json::from_value(name.into()).map_err(|_| unreadable(format!("the block reason {name:?}")))
 }
 

@@ -20,6 +20,8 @@ const KEY_BLOCK: u64 = 1 << 16;
 
 const EPOCH: &str = "host_epoch";
 const NEXT_KEY: &str = "next_run_key";
+/// Means nothing: it was written to see whether anything can be.
+pub(super) const PROBED: &str = "probed";
 /// 1 while no host runs and the last one closed the store in good order.
 pub(super) const CLEAN: &str = "clean";
 

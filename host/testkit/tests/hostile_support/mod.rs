@@ -102,6 +102,7 @@ impl Site {
             workflow_id: Some(WorkflowId::new(&id).expect("an id")),
             input: Json::of(input).expect("JSON"),
             correlation_id: None,
+            trace: None,
             policy: relive_engine::StartPolicy::default(),
         };
         self.host.engine.start_execution(request).await.expect("started");

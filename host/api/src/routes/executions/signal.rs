@@ -2,7 +2,7 @@
 //! `?raw=true` the whole body is the input. The header `Idempotency-Key` is the message id: the same one again is the
 //! same message.
 
-use axum::{Json, extract::State, http::HeaderMap};
+use axum::{Extension, Json, extract::State, http::HeaderMap};
 use relive_engine::{Engine, SignalRequest, schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,6 +13,7 @@ use crate::{
         ExecutionPath, IdempotencyKey, JsonBody, Param, Query, idempotency_key, parse_or_default, take_json, whole_json,
     },
     problem::Problem,
+    trace::Trace,
 };
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -56,6 +57,7 @@ pub async fn signal(
     ExecutionPath(target): ExecutionPath,
     Param(channel): Param,
     Query(query): Query<SignalQuery>,
+    trace: Option<Extension<Trace>>,
     headers: HeaderMap,
     JsonBody(bytes): JsonBody,
 ) -> Result<Json<Sent>, Problem> {
@@ -66,6 +68,7 @@ pub async fn signal(
         (take_json(body.input, "input")?, body.message_id)
     };
     let message_id = idempotency_key(&headers, field, "message_id")?;
-    let message_id = engine.signal(SignalRequest { target, channel, message_id, input }).await?;
+    let trace = trace.map(|Extension(trace)| trace.id());
+    let message_id = engine.signal(SignalRequest { target, channel, message_id, trace, input }).await?;
     Ok(Json(Sent { message_id }))
 }

@@ -25,6 +25,7 @@ use crate::{
     envelope::CorrelationId,
     extract::{IdempotencyKey, JsonBody, NamespacePath, Query, idempotency_key, parse, take_json},
     problem::Problem,
+    trace::{self, Trace},
 };
 
 #[derive(Deserialize, ToSchema)]
@@ -89,7 +90,7 @@ pub async fn start(
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<StartQuery>,
     Extension(correlation): Extension<CorrelationId>,
-    connection: Option<Extension<Connection>>,
+    (trace, connection): (Option<Extension<Trace>>, Option<Extension<Connection>>),
     headers: HeaderMap,
     JsonBody(bytes): JsonBody,
 ) -> Result<Response, Problem> {
@@ -100,6 +101,7 @@ pub async fn start(
         workflow_id: body.workflow_id,
         input: take_json(body.input, "input")?,
         correlation_id: Some(body.correlation_id.unwrap_or_else(|| correlation.as_str().to_owned())),
+        trace: trace.map(|Extension(trace)| trace.id()),
         policy: StartPolicy {
             request_id: idempotency_key(&headers, body.request_id, "request_id")?,
             on_conflict: body.on_conflict,
@@ -107,6 +109,9 @@ pub async fn start(
         },
     };
     let started = engine.start_execution(request).await?;
+    if !started.existing {
+        trace::started(started.run_id);
+    }
     let Some(wait_ms) = query.wait_ms else {
         let status = if started.existing { StatusCode::OK } else { StatusCode::CREATED };
         return Ok((status, Json(started)).into_response());
