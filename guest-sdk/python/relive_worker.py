@@ -15,7 +15,8 @@
 An attempt may be a repetition: a worker or a host can die between an effect and its record. `task.idempotency_key` is
 the same for all attempts of a step; keep it beside the effect. Activities run in threads, `concurrency` at once.
 
-It owns: the worker's registration, polls, heartbeats and answers, over HTTP. The protocol is in docs/workers.md.
+It owns: the worker's registration, polls, heartbeats and answers, over HTTP or NATS (`nats://127.0.0.1:4222`). The
+protocol is in docs/workers.md and docs/workers-nats.md.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ _log = logging.getLogger("relive")
 _CONNECT = 5.0  # s; a host that is up accepts at once
 _ANSWER = 30.0  # s; beyond what a poll waits
 _WAIT = 30.0  # s that a poll waits at the host; below what proxies cut off
+_NATS_WAIT, _NATS_ANSWER = 5.0, 10.0  # s; over NATS nobody tells the host that a worker has gone, nor the other way
 _FIRST_PAUSE, _LAST_PAUSE = 0.1, 5.0  # s between tries while the host is away, doubled and jittered
 _SAY_AGAIN = 30.0  # s between two lines about one outage
 _MOST_BETWEEN_BEATS = 10.0  # s; also without a heartbeat timeout, because cancellation comes with the answers
@@ -131,6 +133,9 @@ class _Backoff:
 class _Host:
     """The HTTP client: a kept connection for each thread, a limit on time and size of every answer."""
 
+    wait = _WAIT  # s that a poll may wait
+    batch_bytes = _BATCH_BYTES
+
     def __init__(self, server: str, namespace: str, ca: Optional[str] = None) -> None:
         parts = urllib.parse.urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -142,7 +147,7 @@ class _Host:
                 self._tls.load_verify_locations(cafile=ca)  # beside the well-known authorities
         self._address = (parts.hostname, parts.port)
         self._base = f"{parts.path.rstrip('/')}/v1/namespaces/{urllib.parse.quote(namespace, safe='')}"
-        self._connections: dict[int, http.client.HTTPConnection] = {}  # by thread
+        self._connections: dict[int, Any] = {}  # by thread
 
     def call(
         self,
@@ -227,6 +232,163 @@ class _Host:
                 connection.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # it is closed already
+
+
+class _NatsConnection:
+    """A connection to a NATS server, for one request at a time. The protocol is NATS's own, with headers."""
+
+    def __init__(self, url: urllib.parse.SplitResult, ca: Optional[str]) -> None:
+        self.sock: socket.socket = socket.create_connection((url.hostname or "", url.port or 4222), _CONNECT)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._file = self.sock.makefile("rb")
+        try:
+            self._greet(url, ca)
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self, url: urllib.parse.SplitResult, ca: Optional[str]) -> None:
+        info = json.loads(self._line().partition(b" ")[2])
+        self.max_payload: int = info.get("max_payload", 1 << 20)
+        if url.scheme == "tls" or info.get("tls_required"):
+            trust = ssl.create_default_context()
+            if ca is not None:
+                trust.load_verify_locations(cafile=ca)
+            self.sock = trust.wrap_socket(self.sock, server_hostname=url.hostname)
+            self._file = self.sock.makefile("rb")
+        options = {"verbose": False, "pedantic": False, "headers": True, "no_responders": True, "lang": "python"}
+        options.update(version=__version__, name="relive-worker", protocol=1)
+        user, password = (urllib.parse.unquote(text or "") for text in (url.username, url.password))
+        if user:
+            options.update({"user": user, "pass": password} if password else {"auth_token": user})
+        self._inbox = f"_INBOX.{os.urandom(12).hex()}"
+        self._number = 0
+        self._send(b"CONNECT " + json.dumps(options).encode() + f"\r\nSUB {self._inbox}.* 1\r\nPING\r\n".encode())
+        while self._line() != b"PONG":
+            pass
+
+    def request(self, subject: str, body: bytes, timeout: float) -> tuple[int, bytes]:
+        """Status and body of the answer; 0: nobody is there to answer."""
+        deadline = time.monotonic() + timeout
+        self._number += 1
+        inbox = f"{self._inbox}.{self._number}"
+        self._send(f"PUB {subject} {inbox} {len(body)}\r\n".encode() + body + b"\r\n")
+        status, parts, bodies, size = 0, 1, [], 0
+        while len(bodies) < parts:
+            self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            line = self._line()
+            if not line.startswith((b"MSG ", b"HMSG ")):
+                continue
+            words = line.split()
+            payload = self._file.read(int(words[-1]) + 2)[:-2]
+            if words[1].decode() != inbox:
+                continue  # the rest of an answer that was given up
+            head = int(words[-2]) if words[0] == b"HMSG" else 0
+            first, *lines = payload[:head].decode(errors="replace").split("\r\n")
+            if first.startswith("NATS/1.0 503"):
+                return 0, b""
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+            status = int(headers.get("relive-status", status))
+            parts = int(headers.get("relive-parts", parts))
+            bodies.append(payload[head:])
+            size += len(payload)
+            if size > _MAX_ANSWER_BYTES:
+                raise ConnectionError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+        return status, b"".join(bodies)
+
+    def _send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def _line(self) -> bytes:
+        while True:
+            line = self._file.readline(1 << 20)
+            if not line.endswith(b"\r\n"):
+                raise ConnectionError("the NATS server hung up")
+            if line.startswith(b"-ERR"):
+                raise ConnectionError(f"NATS: {line[5:].strip().decode(errors='replace')}")
+            if line != b"PING\r\n":
+                return line.strip()
+            self._send(b"PONG\r\n")
+
+    def close(self) -> None:
+        self._file.close()
+        self.sock.close()
+
+
+class _NatsHost(_Host):
+    """The hosts behind a NATS server: the same requests, as docs/workers-nats.md has them."""
+
+    wait = _NATS_WAIT
+    batch_bytes = _BATCH_BYTES // 2
+
+    def __init__(self, server: str, namespace: str, ca: Optional[str] = None) -> None:
+        self._ca = ca
+        self._url = urllib.parse.urlsplit(server)
+        prefix = self._url.path.strip("/") or "relive"
+        if not self._url.hostname or not prefix.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"the server's address {server!r} is not like nats://127.0.0.1:4222")
+        plain = "-_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+        token = "".join(chr(b) if chr(b) in plain else f"={b:02X}" for b in namespace.encode())
+        self._subjects = f"{prefix}.workers.{token}."
+        self._connections: dict[int, Any] = {}
+
+    def call(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        body: Optional[bytes],
+        timeout: float = _ANSWER,
+        once: bool = False,
+    ) -> Any:
+        operation, field = self._operation(method, path)
+        if field is not None:
+            rest = body[1:] if body and body.startswith(b"{") and body != b"{}" else b"}"
+            body = json.dumps(field).encode()[:-1] + (b"," if rest != b"}" else b"") + rest
+        body, timeout = body or b"{}", min(timeout, self.wait + _NATS_ANSWER)
+        while True:
+            connection = self._connections.get(threading.get_ident())
+            fresh = connection is None
+            if connection is None:
+                connection = self._connect()
+            if len(body) > connection.max_payload:
+                raise _Refused(413, "payload-too-large", f"{len(body)} bytes are more than the NATS server takes")
+            try:
+                status, text = connection.request(self._subjects + operation, body, timeout)
+                break
+            except (OSError, ValueError) as error:
+                self.hang_up()
+                # The server closes what is silent: that says nothing about this request.
+                if fresh or once or isinstance(error, socket.timeout):
+                    raise ConnectionError(str(error) or type(error).__name__) from error
+        if status == 0:
+            raise _Unsent("no host listens on NATS")
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ConnectionError(f"an answer of status {status} that is no JSON") from error
+        if status >= 300:
+            problem = document if isinstance(document, dict) else {}
+            raise _Refused(status, str(problem.get("code", "")), str(problem.get("detail", "no problem given")))
+        return document
+
+    def _connect(self) -> Any:
+        try:
+            connection = _NatsConnection(self._url, self._ca)
+        except (OSError, ValueError) as error:
+            raise _Unsent(str(error) or type(error).__name__) from error
+        self._connections[threading.get_ident()] = connection
+        return connection
+
+    @staticmethod
+    def _operation(method: str, path: tuple[str, ...]) -> tuple[str, Optional[dict[str, str]]]:
+        """What a request of the API is called, and the field that a part of its path becomes."""
+        if path[0] == "workers":
+            if len(path) == 1:
+                return "register", None
+            return "leave" if method == "DELETE" else "beat", {"worker_id": path[1]}
+        if path[0] == "task-queues":
+            return "poll", {"task_queue": path[1]}
+        return ("answer", None) if len(path) == 2 else (path[2], {"token": path[1]})
 
 
 def _dump(value: Any) -> bytes:
@@ -340,21 +502,24 @@ class Task:
 class _Answer:
     """What is told about one attempt."""
 
-    def __init__(self, task: Task, member: str, value: bytes) -> None:
-        self.task, self.member = task, member
+    def __init__(self, task: Task, member: str, value: bytes, smaller: Optional["_Answer"] = None) -> None:
+        self.task, self.member, self.smaller = task, member, smaller
         self.body = b'{"token":%s,"%s":%s}' % (json.dumps(task.token).encode(), member.encode(), value)
 
     @classmethod
     def failure(cls, task: Task, code: str, message: str, retryable: bool, details: Any = None) -> "_Answer":
         code, message = (text.encode(errors="replace").decode() for text in (code[:_CODE], message[:_MESSAGE]))
         form = {"code": code, "message": message, "retryable": retryable, "details": details}
+        smaller = cls(task, "failure", _dump({**form, "details": None}))
         try:
-            return cls(task, "failure", _dump(form))
+            return smaller if details is None else cls(task, "failure", _dump(form), smaller)
         except (TypeError, ValueError):
-            return cls(task, "failure", _dump({**form, "details": None}))
+            return smaller
 
     def instead(self, code: str, detail: str) -> Optional["_Answer"]:
         """What is told if the host does not take this one: that it does not."""
+        if code == "payload-too-large" and self.smaller is not None:
+            return self.smaller
         if self.member != "result":
             return None
         return self.failure(self.task, code or "refused", f"the host refuses the result: {detail}", False)
@@ -381,7 +546,7 @@ class Worker:
         self.server, self.task_queue, self.concurrency, self.grace = server, task_queue, concurrency, grace
         self.identity = identity or f"{socket.gethostname()}:{os.getpid()}"
         self.worker_id: Optional[str] = None  #: what the host calls it
-        self._host = _Host(server, namespace, ca)
+        self._host = (_NatsHost if server.startswith(("nats://", "tls://")) else _Host)(server, namespace, ca)
         self._activities: dict[str, Callable[[Task, Any], Any]] = {}
         self._wishes: "queue.SimpleQueue[Optional[BaseException]]" = queue.SimpleQueue()
         self._tasks: "queue.SimpleQueue[Optional[Task]]" = queue.SimpleQueue()
@@ -550,10 +715,10 @@ class Worker:
     def _poll_once(self, most: int) -> list[dict[str, Any]]:
         if self.worker_id is None or self._doubt:
             self._register(self.worker_id)
-        wait = int(_WAIT * 1000)
+        wait = int(self._host.wait * 1000)
         form = {"worker_id": self.worker_id, "max_tasks": most, "wait_ms": wait, "activities": sorted(self._activities)}
         path = ("task-queues", self.task_queue, "poll")
-        polled = self._host.call("POST", path, _dump(form), _WAIT + _ANSWER, once=True)
+        polled = self._host.call("POST", path, _dump(form), self._host.wait + _ANSWER, once=True)
         tasks: list[dict[str, Any]] = polled["tasks"]
         return tasks
 
@@ -648,7 +813,7 @@ class Worker:
                     self._answers.put(None)
                     break
                 size += len(answer.body)
-                if size > _BATCH_BYTES:
+                if size > self._host.batch_bytes:
                     held = answer
                     break
                 batch.append(answer)

@@ -6,6 +6,7 @@
 
 mod codes;
 mod connection;
+mod direct;
 mod envelope;
 mod exposition;
 mod extract;
@@ -20,6 +21,7 @@ mod trace;
 mod traffic;
 
 pub use codes::{CODES, status_of};
+pub use direct::{DirectRequest, direct};
 pub use openapi::openapi;
 pub use routes::router;
 pub use serve::serve;

@@ -1,7 +1,7 @@
 //! The one binary, as a library so that tests can reach its parts: command line, HTTP client, and the wiring of a host.
 //!
-//! A verb is a file in `verbs`; all but `dev` and `compile-component` talk to a host by HTTP. `host` alone names
-//! adapters (which store, which activities).
+//! A verb is a file in `verbs`; all but `dev` and `compile-component` talk to a host by HTTP. `host` and `nats_bridge`
+//! alone name adapters (which store, which activities, which broker).
 
 mod args;
 mod client;
@@ -14,6 +14,7 @@ mod exit;
 pub mod host;
 mod input;
 mod ledger;
+mod nats_bridge;
 mod output;
 mod progress;
 mod reason;

@@ -10,4 +10,4 @@ mod wire;
 pub use limits::QueueLimits;
 pub use memory::MemoryQueue;
 pub use names::{Names, PrefixError};
-pub use nats::{NatsOptions, NatsQueue};
+pub use nats::{NatsOptions, NatsQueue, WorkerAnswer, WorkerRequest};

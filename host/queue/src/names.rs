@@ -76,6 +76,11 @@ impl Names {
         format!("{}.events.{}.{}.{}", self.prefix, token(namespace.as_str()), token(workflow), token(event_type))
     }
 
+    #[must_use]
+    pub fn all_workers(&self) -> String {
+        format!("{}.workers.*.*", self.prefix)
+    }
+
     /// A subject that nobody answers: the broker's word that nobody does is a round trip.
     pub(crate) fn nobody(&self) -> String {
         format!("{}.nobody", self.prefix)

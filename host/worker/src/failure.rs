@@ -52,7 +52,7 @@ impl Failure {
 /// What keeps a worker from working. Fits "failed to {..}".
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    #[error("read the server's address {0:?}: it has to begin with http:// or https:// and name a host")]
+    #[error("read the server's address {0:?}: it has to begin with http://, https:// or nats:// and name a host")]
     Address(String),
     /// A private authority cannot be had, or TLS cannot be set up.
     #[error("{0}")]

@@ -17,10 +17,11 @@
 //!
 //! A task is the worker's before it begins, and its answer is durable before it is acknowledged. If the worker dies, its
 //! tasks go to others after their heartbeat timeout, their start-to-close timeout, or a minute and a half of silence,
-//! whichever comes first. Knows the HTTP protocol of `docs/workers.md` and nothing of the host.
+//! whichever comes first. Knows the protocol of `docs/workers.md`, over HTTP or NATS, and nothing of the host.
 
 mod client;
 mod failure;
+mod nats;
 mod report;
 mod run;
 mod task;

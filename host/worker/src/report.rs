@@ -8,14 +8,12 @@ use tokio::sync::mpsc;
 
 use crate::{
     client::Client,
-    failure::WorkerError,
+    failure::{Failure, WorkerError},
     wire::{Answer, Answers, Outcomes},
 };
 
 /// Answers that one request carries at most.
 const BATCH: usize = 100;
-/// Bytes of results beyond which the rest goes with the next request; the host takes 2 MB and a little.
-const BATCH_BYTES: usize = 1 << 20;
 /// Waits between tries, doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
@@ -39,7 +37,7 @@ pub(crate) async fn send_all(client: Client, mut answers: mpsc::UnboundedReceive
         while batch.len() < BATCH {
             let Ok(next) = answers.try_recv() else { break };
             bytes += size(&next);
-            if bytes > BATCH_BYTES {
+            if bytes > client.batch_bytes() {
                 beyond = Some(next);
                 break;
             }
@@ -82,6 +80,15 @@ async fn send(client: &Client, batch: &mut Vec<Answer>) {
                 });
             }
             Err(error) if error.may_pass() => tracing::warn!(%error, "answers wait for the host"),
+            // A result that does not fit its way fails the attempt: it would not fit the next time either.
+            Err(WorkerError::Refused { status: 413, code, detail })
+                if batch.len() == 1 && batch[0].result.is_some() =>
+            {
+                tracing::warn!(detail, "a result is too large");
+                batch[0].result = None;
+                batch[0].failure = Some(Failure::new(code, detail).permanent());
+                continue;
+            }
             Err(error) => {
                 tracing::error!(%error, answers = batch.len(), "answers are given up");
                 batch.clear();

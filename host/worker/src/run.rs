@@ -33,8 +33,6 @@ use crate::{
 const POLLERS: usize = 2;
 /// Requests with answers at once.
 const REPORTERS: usize = 2;
-/// How long a poll waits at the host.
-const WAIT: Duration = Duration::from_secs(30);
 /// Tasks that a poll takes at most.
 const MOST_A_POLL: usize = 100;
 /// Waits while the host cannot be reached, doubled from the first to the last.
@@ -155,7 +153,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for the host at `server`, such as `http://127.0.0.1:7474`.
+    /// A worker for the host at `server`, such as `http://127.0.0.1:7474`, or for the hosts behind a NATS server,
+    /// `nats://127.0.0.1:4222`.
     #[must_use]
     pub fn builder(server: &str) -> Builder {
         let name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
@@ -253,9 +252,10 @@ impl Worker {
         }
         let worker_id = self.registered().await?;
         let activities = self.told.activities.keys().map(String::as_str).collect();
-        let wait_ms = u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX);
+        let wait = self.client.longest_wait();
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let poll = Poll { worker_id: &worker_id, max_tasks, wait_ms, activities };
-        let polled: Polled = self.client.post(&["task-queues", &self.told.task_queue, "poll"], &poll, WAIT).await?;
+        let polled: Polled = self.client.post(&["task-queues", &self.told.task_queue, "poll"], &poll, wait).await?;
         Ok(polled.tasks)
     }
 

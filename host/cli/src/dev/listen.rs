@@ -24,6 +24,26 @@ pub fn loopback(text: &str) -> Result<SocketAddr, Failure> {
         .hint("listen on 127.0.0.1 or [::1]; for other machines, tunnel to it (ssh -L)"))
 }
 
+/// Refuses a NATS server that may be another machine's: whoever reaches it could be a worker.
+pub fn loopback_nats(urls: &str) -> Result<(), Failure> {
+    for url in urls.split(',') {
+        let rest = url.trim().split_once("://").map_or(url.trim(), |(_, rest)| rest);
+        let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+        let name = match address.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => address.split(':').next().unwrap_or_default(),
+        };
+        if name != "localhost" && !name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()) {
+            let message = format!(
+                "`dev` does not take workers from NATS at {name:?}: it asks for no credentials, so only this machine may reach it"
+            );
+            return Err(Failure::new(Exit::Usage, "not-loopback", message)
+                .hint("name a server as nats://127.0.0.1:4222, which listens there alone (nats-server -a 127.0.0.1)"));
+        }
+    }
+    Ok(())
+}
+
 /// The listener could not be opened.
 pub fn refused(address: SocketAddr, error: &std::io::Error) -> Failure {
     match error.kind() {
@@ -43,6 +63,17 @@ pub fn refused(address: SocketAddr, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_nats_of_this_machine_passes() {
+        for good in ["nats://127.0.0.1:4222", "localhost", "nats://a:b@localhost:1", "tls://[::1]:4222"] {
+            assert!(loopback_nats(good).is_ok(), "{good}");
+        }
+        for bad in ["nats://10.0.0.1:4222", "nats://localhost@evil.example", "nats://127.0.0.1, nats://b", "nats://"] {
+            let failure = loopback_nats(bad).expect_err(bad);
+            assert_eq!((failure.exit, failure.code.as_str()), (Exit::Usage, "not-loopback"), "{bad}");
+        }
+    }
 
     #[test]
     fn only_loopback_addresses_pass() {

@@ -14,9 +14,14 @@ use std::{
 };
 
 use relive_engine::Engine;
+use relive_queue::NatsOptions;
 use relive_store::OpenError;
 use serde::Serialize;
-use tokio::{net::TcpListener, runtime::Runtime, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::{Notify, watch},
+};
 
 pub use files::RunFiles;
 pub use signals::watch as watch_signals;
@@ -25,6 +30,7 @@ use crate::{
     engine_args::EngineArgs,
     exit::{Exit, Failure},
     host::{Host, HostConfig, HostError},
+    nats_bridge::Bridge,
     output,
     verbs::DevArgs,
 };
@@ -56,7 +62,8 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     let host = Host::open(config).map_err(not_opened)?;
     let runtime = api_runtime()?;
     let drain = Drain { grace, wait: Duration::from_secs(args.engine.drain_seconds) };
-    let served = serve(&runtime, &host, address, drain, |address| {
+    let bridge = args.workers_nats.as_deref().map(|url| open_bridge(&runtime, url)).transpose()?;
+    let served = serve(&runtime, &host, address, (drain, bridge), |address| {
         let files = files::RunFiles::write(&args.data, address)?;
         announce(args, address, began, json)?;
         Ok(files)
@@ -105,7 +112,7 @@ fn serve(
     runtime: &Runtime,
     host: &Host,
     address: SocketAddr,
-    drain: Drain,
+    (drain, bridge): (Drain, Option<Bridge>),
     ready: impl FnOnce(SocketAddr) -> Result<files::RunFiles, Failure>,
 ) -> Result<(), Failure> {
     runtime.block_on(async {
@@ -115,9 +122,18 @@ fn serve(
         signals::watch(&stop)?;
         let _files = ready(address)?;
         let router = relive_api::router(host.engine());
-        relive_api::serve(listener, router, drain.after(stop, host.engine()))
-            .await
-            .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
+        let (end, mut ending) = watch::channel(false);
+        let workers = bridge.map(|bridge| {
+            tokio::spawn(bridge.serve(host.engine(), async move { drop(ending.wait_for(|end| *end).await) }))
+        });
+        let served = relive_api::serve(listener, router, drain.after(stop, host.engine())).await;
+        end.send_replace(true);
+        if let Some(workers) = workers
+            && let Err(error) = workers.await
+        {
+            tracing::error!(%error, "the bridge to NATS ended early");
+        }
+        served.map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
     })
 }
 
@@ -137,6 +153,15 @@ pub fn start_log(
 fn instance() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), std::process::id())
+}
+
+/// The way to workers over NATS. As with HTTP, nobody is asked for credentials, so other machines may not come by it.
+fn open_bridge(runtime: &Runtime, url: &str) -> Result<Bridge, Failure> {
+    let options = NatsOptions::new(url);
+    listen::loopback_nats(&options.url)?;
+    runtime
+        .block_on(Bridge::open(NatsOptions { name: format!("relive dev {}", std::process::id()), ..options }))
+        .map_err(|e| Failure::new(Exit::Usage, "workers-nats", e.to_string()))
 }
 
 /// Connections and granted directories are descriptors; what the machine allows is asked for.

@@ -34,6 +34,9 @@ pub struct Args {
     /// Write the log to a file instead of stderr; RELIVE_LOG filters it (`info,relive_engine=debug`)
     #[arg(long, env = "RELIVE_LOG_FILE", hide_env_values = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+    /// Answer workers over NATS as well; a server of this machine. A path is the first token of subjects
+    #[arg(long, env = "RELIVE_WORKERS_NATS", hide_env_values = true, value_name = "nats://HOST:PORT[/PREFIX]")]
+    pub workers_nats: Option<String>,
     /// Offer the native activities `echo` and `ledger`
     #[arg(long, hide = true)]
     pub bench_activities: bool,

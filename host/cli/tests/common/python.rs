@@ -31,8 +31,12 @@ impl Python {
 
     /// A worker with the activities of `common/activities.py`, which leave their traces in `directory`.
     pub fn worker(site: &Site, directory: &Path, concurrency: usize) -> Self {
-        let server = format!("http://{}", site.host.address);
-        let arguments = [&server, directory.to_str().expect("a path"), &concurrency.to_string()];
+        Self::worker_of(&format!("http://{}", site.host.address), directory, concurrency)
+    }
+
+    /// The same, with the address that it is to reach the host by.
+    pub fn worker_of(server: &str, directory: &Path, concurrency: usize) -> Self {
+        let arguments = [server, directory.to_str().expect("a path"), &concurrency.to_string()];
         Self::start("host/cli/tests/common/activities.py", &arguments, directory)
     }
 

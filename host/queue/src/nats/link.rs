@@ -58,6 +58,12 @@ impl Link {
         let link = Self { client, jetstream, options, names, history, complaint };
         if link.is_connected() {
             link.check_version()?;
+            // The client tells of it in its own time, and whoever counts connections must not take the first for another.
+            let mut history = link.history();
+            let told = history.wait_for(|now| now.connected > 0);
+            if tokio::time::timeout(link.options.request_timeout, told).await.is_err() {
+                tracing::debug!("NATS is connected and did not say so");
+            }
         }
         Ok(link)
     }

@@ -1,5 +1,5 @@
 //! Task queues, signals and the event feed over NATS: `link` is the connection, `layout` what stands on the server,
-//! `tasks`, `signals` and `feed` the ports, `pull` a fetch, `trouble` the server's errors in the ports' words.
+//! `tasks`, `signals` and `feed` the ports, `pull` a fetch, `workers` their requests, `trouble` the server's errors in the ports' words.
 
 mod feed;
 mod layout;
@@ -10,6 +10,7 @@ mod pull;
 mod signals;
 mod tasks;
 mod trouble;
+mod workers;
 
 use std::sync::Arc;
 
@@ -17,7 +18,10 @@ use relive_core::ports::QueueError;
 
 use self::{layout::Layout, link::Link};
 
-pub use self::options::NatsOptions;
+pub use self::{
+    options::NatsOptions,
+    workers::{WorkerAnswer, WorkerRequest},
+};
 
 /// A connection to a NATS server or cluster, and everything that is done over it. It reconnects by itself for ever; what
 /// the server lost meanwhile is made again when it is needed.

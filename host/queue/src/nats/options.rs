@@ -28,11 +28,17 @@ pub struct NatsOptions {
 }
 
 impl NatsOptions {
+    /// The usual settings. A path of the URL is the prefix: `nats://host:4222/test`.
     #[must_use]
     pub fn new(url: &str) -> Self {
+        let rest = url.rsplit_once("://").map_or(url, |(_, rest)| rest);
+        let (url, path) = match rest.split_once('/') {
+            Some((_, path)) => (&url[..url.len() - path.len() - 1], path.trim_end_matches('/')),
+            None => (url, ""),
+        };
         Self {
             url: url.to_owned(),
-            prefix: "relive".to_owned(),
+            prefix: if path.is_empty() { "relive" } else { path }.to_owned(),
             name: "relive".to_owned(),
             limits: QueueLimits::default(),
             replicas: 1,
@@ -56,6 +62,21 @@ impl NatsOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_the_prefix() {
+        for (url, bare, prefix) in [
+            ("nats://a:4222", "nats://a:4222", "relive"),
+            ("nats://a:4222/", "nats://a:4222", "relive"),
+            ("nats://a:4222/t-1", "nats://a:4222", "t-1"),
+            ("nats://a, tls://b/t", "nats://a, tls://b", "t"),
+            ("a:4222", "a:4222", "relive"),
+            ("nats://", "nats://", "relive"),
+        ] {
+            let options = NatsOptions::new(url);
+            assert_eq!((&*options.url, &*options.prefix), (bare, prefix), "{url}");
+        }
+    }
 
     #[test]
     fn messages_name_servers_without_passwords() {
