@@ -1,6 +1,6 @@
 # The commands of this repository; each is a script that can be called by itself.
 .DEFAULT_GOAL := help
-.PHONY: help run demo stop test lint coverage bench clean check
+.PHONY: help run demo cluster chaos stop test lint coverage bench clean check
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1 : /p' Makefile | awk -F ' : ' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -10,6 +10,12 @@ run: ## build, start a host, run a workflow through kill -9, leave the host up
 
 demo: ## the same on a data directory of its own, and away again
 	@scripts/demo
+
+cluster: ## a private PostgreSQL and NATS, two hosts, a worker, a thousand orders, one host killed, the account
+	@scripts/cluster
+
+chaos: ## everything that goes wrong, for half an hour, over two hosts, two workers and servers of its own
+	@scripts/chaos
 
 stop: ## stop the host that `make run` left up
 	@scripts/stop

@@ -706,6 +706,8 @@ class Worker:
                 elif not refused.may_pass():
                     raise WorkerError(f"the host refuses the worker: {refused}") from refused
                 else:
+                    # A host that was asked on this one's behalf may have given tasks.
+                    self._doubt = self._doubt or refused.code == "owner-lost"
                     away.wait(refused, self._stopping)
             except OSError as error:
                 self._doubt = self._doubt or not isinstance(error, _Unsent)

@@ -20,8 +20,10 @@ mod sse;
 mod trace;
 mod traffic;
 
+pub use axum::Router;
 pub use codes::{CODES, status_of};
 pub use direct::{DirectRequest, direct};
+pub use forward::HttpPeers;
 pub use openapi::openapi;
 pub use routes::router;
 pub use serve::serve;

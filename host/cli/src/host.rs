@@ -9,8 +9,12 @@ use relive_activity::{
     ActivityRegistry, DispatchLimits, HttpHost, HttpHostError, KeyError, SigningKey, WasmHost, WasmHostError,
     WasmLimits,
 };
-use relive_core::{Failure, Json, ports::Clock};
-use relive_engine::{ClusterParts, Engine, EngineConfig, EngineParts, SandboxGuests};
+use relive_api::HttpPeers;
+use relive_core::{
+    Failure, Json,
+    ports::{Clock, EventFeed, TaskQueue},
+};
+use relive_engine::{ClusterParts, Engine, EngineConfig, EngineParts, FeedParts, SandboxGuests};
 use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, SandboxError};
 use relive_store::OpenError;
 use tokio::runtime::Runtime;
@@ -105,6 +109,10 @@ pub struct Membership {
     pub host_id: Arc<str>,
     /// Where the others reach it.
     pub address: Arc<str>,
+    /// Tells hosts of tasks at once.
+    pub broker: Option<Arc<dyn TaskQueue>>,
+    /// Tells other systems of events.
+    pub feed: Option<Arc<dyn EventFeed>>,
 }
 
 impl Host {
@@ -134,8 +142,14 @@ impl Host {
             .enable_all()
             .build()?;
         let catalog = store.catalog.clone();
-        let cluster = membership.zip(store.cluster.clone()).map(|(membership, store)| ClusterParts {
+        let outbox = store.outbox.clone();
+        let shared = store.cluster.clone().zip(store.workers.clone());
+        let cluster = membership.zip(shared).map(|(membership, (store, workers))| ClusterParts {
             store,
+            workers,
+            peers: Some(Arc::new(HttpPeers::default())),
+            broker: membership.broker,
+            feed: membership.feed.zip(outbox).map(|(feed, outbox)| FeedParts { outbox, feed }),
             host_id: membership.host_id,
             address: membership.address,
             version: env!("CARGO_PKG_VERSION").into(),

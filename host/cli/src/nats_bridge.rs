@@ -1,6 +1,6 @@
 //! Workers over NATS: what they ask there is asked of the API's router, as if it had come over HTTP.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use relive_api::{DirectRequest, direct};
@@ -13,14 +13,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A bridge that is ready to serve.
 pub struct Bridge {
-    nats: NatsQueue,
+    nats: Arc<NatsQueue>,
 }
 
 impl Bridge {
     /// Reads the settings; a server that is away is waited for by [`Self::serve`].
     pub async fn open(options: NatsOptions) -> Result<Self, QueueError> {
         let nats = NatsQueue::connect(NatsOptions { wait_for_server: true, ..options }).await?;
-        Ok(Self { nats })
+        Ok(Self::over(Arc::new(nats)))
+    }
+
+    /// Over a connection that is there.
+    pub fn over(nats: Arc<NatsQueue>) -> Self {
+        Self { nats }
     }
 
     /// Answers workers until `stop` is ready.

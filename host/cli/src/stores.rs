@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use relive_core::ports::{Catalog, ClusterStore, HistoryStore, ImageStore, StoreError};
+use relive_core::ports::{Catalog, ClusterStore, HistoryStore, ImageStore, Outbox, StoreError, WorkerStore};
 use relive_store::{ConnectError, OpenError, OpenOptions, PostgresOptions, PostgresStore, SqliteStore};
 
 type Close = Box<dyn Fn() -> Result<(), StoreError> + Send + Sync>;
@@ -14,6 +14,10 @@ pub struct Opened {
     pub images: Arc<dyn ImageStore>,
     /// Only of a store that hosts share.
     pub cluster: Option<Arc<dyn ClusterStore>>,
+    /// Likewise.
+    pub workers: Option<Arc<dyn WorkerStore>>,
+    /// Likewise.
+    pub outbox: Option<Arc<dyn Outbox>>,
     /// The epoch of a host that has it to itself.
     pub epoch: u64,
     /// Whether the host before ended in good order, as far as the store knows.
@@ -33,6 +37,8 @@ impl Opened {
             catalog: store.clone(),
             images: store.clone(),
             cluster: None,
+            workers: None,
+            outbox: None,
             epoch: store.epoch(),
             clean: store.was_clean(),
             commits: Arc::new(move || counted.commits()),
@@ -48,7 +54,9 @@ impl Opened {
             history: store.clone(),
             catalog: store.clone(),
             images: store.clone(),
-            cluster: Some(store),
+            cluster: Some(store.clone()),
+            workers: Some(store.clone()),
+            outbox: Some(store),
             epoch: 0,
             // What ran here when this host died is in its marks; what was dispatched is counted at the take-over.
             clean: false,

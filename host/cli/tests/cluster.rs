@@ -4,74 +4,23 @@
 mod common;
 
 use std::{
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use relive_store::contract::database::TestDatabase;
-use relive_testkit::{guests, process::Host};
-use serde_json::{Value, json};
+use relive_testkit::process::Host;
+use serde_json::json;
 
-use common::{BASE, cli, relive, until};
+use common::{
+    BASE, cli,
+    cluster::{Cluster, ask, command, deploy, get, shared, shares},
+    relive, until,
+};
 
 const EXECUTIONS: usize = 120;
 /// From the death of a host until everything that it had goes on elsewhere.
 const FAILOVER: Duration = Duration::from_secs(10);
-
-fn command(database: &TestDatabase, data: &Path, id: &str) -> Command {
-    let mut command = Command::new(relive());
-    let data = data.display().to_string();
-    command.args(["serve", "--bench-activities", "--listen", "127.0.0.1:0", "--host-id", id, "--data", &data]);
-    command.env("RELIVE_STORE", &database.url).env("RELIVE_LOG", "info");
-    command
-}
-
-struct Cluster {
-    database: TestDatabase,
-    dir: tempfile::TempDir,
-}
-
-impl Cluster {
-    fn new() -> Option<Self> {
-        let database = TestDatabase::migrated()?;
-        Some(Self { database, dir: tempfile::tempdir().expect("a directory") })
-    }
-
-    fn host(&self, id: &str) -> Host {
-        let data = self.dir.path().join(id);
-        Host::launch(command(&self.database, &data, id), &data).expect("a host")
-    }
-}
-
-fn ask(host: &Host, method: &str, path: &str, body: &Value) -> (u16, Value) {
-    host.call(method, path, body.to_string().as_bytes()).expect("an answer")
-}
-
-fn get(host: &Host, path: &str) -> Value {
-    let (status, answer) = ask(host, "GET", path, &Value::Null);
-    assert_eq!(status, 200, "{path}: {answer}");
-    answer
-}
-
-/// How many shards each host has, by its own account.
-fn shares(host: &Host) -> Vec<(String, u64)> {
-    let hosts = get(host, "/v1/hosts")["hosts"].as_array().cloned().unwrap_or_default();
-    let share =
-        |host: &Value| (host["id"].as_str().unwrap_or_default().to_owned(), host["shards"].as_u64().unwrap_or(0));
-    hosts.iter().map(share).collect()
-}
-
-fn shared(host: &Host) -> bool {
-    let shares = shares(host);
-    shares.len() == 2 && shares.iter().all(|(_, n)| *n > 0) && shares.iter().map(|(_, n)| n).sum::<u64>() == 256
-}
-
-fn deploy(host: &Host) {
-    let folder = guests::folder().join("script").display().to_string();
-    let (code, out, err) = cli(&host.address, &["deploy", &folder]);
-    assert_eq!(code, 0, "{out}{err}");
-}
 
 fn start(host: &Host, id: &str) {
     let activity = json!({"activity": {"name": "ledger", "input": {"n": 1, "step": "first"}}});
@@ -177,7 +126,7 @@ fn refused(mut command: Command) -> (Option<i32>, String) {
 fn what_is_set_up_wrongly_says_so() {
     let Some(empty) = TestDatabase::empty() else { return };
     let dir = tempfile::tempdir().expect("a directory");
-    let (code, err) = refused(command(&empty, dir.path(), "a"));
+    let (code, err) = refused(command(&empty.url, &[], dir.path(), "a"));
     assert!(code == Some(1) && err.contains("relive migrate-store"), "{code:?} {err}");
     let migrate = || {
         let output = Command::new(relive()).args(["migrate-store", "--store", &empty.url]).output().expect("it runs");
@@ -186,8 +135,8 @@ fn what_is_set_up_wrongly_says_so() {
     assert!(migrate().1.contains("went from version 0"));
     assert!(migrate().1.contains("up to date"));
     let data = dir.path().join("first");
-    let first = Host::launch(command(&empty, &data, "twin"), &data).expect("a host");
-    let (code, err) = refused(command(&empty, &dir.path().join("second"), "twin"));
+    let first = Host::launch(command(&empty.url, &[], &data, "twin"), &data).expect("a host");
+    let (code, err) = refused(command(&empty.url, &[], &dir.path().join("second"), "twin"));
     assert!(
         code == Some(1) && err.contains("host id \"twin\" is taken") && err.contains("--host-id"),
         "{code:?} {err}"

@@ -33,6 +33,9 @@ pub(crate) fn run(context: &Arc<Context>, items: &Receiver<AppendItem>) {
         debug_assert_eq!(results.len(), batch.len(), "one result an item");
         for (item, result) in batch.drain(..).zip(results) {
             let run = item.run;
+            if let (Some(feed), Ok(_)) = (&context.feed, &result) {
+                feed.committed(&item);
+            }
             context.registry.post(run, Message::Appended(Box::new(item), result));
             context.stats.in_flight.fetch_sub(1, Ordering::AcqRel);
         }

@@ -24,13 +24,14 @@ use crate::{
     cluster::Cluster,
     config::{EngineConfig, EngineParts},
     dispatch::Dispatcher,
+    feed::{Feed, Publisher},
     guests::{ActivityHost, GuestFactory},
     health::Health,
     images::Images,
     marks::{Marks, Suspects},
     metrics::Metrics,
     ownership::Ownership,
-    remote::{Queues, Workers},
+    remote::{Exchange, Queues, Workers},
     stripes::Stripes,
     timers::Timers,
     waiters::Waiters,
@@ -86,6 +87,10 @@ pub(crate) struct Context {
     pub images: Images,
     pub attempts: Attempts,
     pub remote: Remote,
+    /// The way to what other hosts have for workers that poll here; none: there are no others.
+    pub exchange: Option<Exchange>,
+    /// Other systems that want to know of events.
+    pub feed: Option<Feed>,
     pub waiters: Waiters,
     /// Those who want to know of commits.
     pub changes: Arc<Changes>,
@@ -111,6 +116,7 @@ pub(crate) struct Ends {
     pub cells: Receiver<Arc<Cell>>,
     pub items: Receiver<AppendItem>,
     pub spilled: Receiver<StoredImage>,
+    pub publisher: Option<Publisher>,
 }
 
 impl Context {
@@ -125,11 +131,17 @@ impl Context {
         let (committer, items) = crossbeam_channel::unbounded();
         let (images, spilled) = Images::new(config.images, parts.images);
         let metrics = Arc::<Metrics>::default();
+        let shared = parts.cluster.as_ref();
+        let (feed, publisher) = shared.and_then(|cluster| cluster.feed.clone()).map(Feed::new).unzip();
+        let peers = shared.and_then(|cluster| Some((cluster.peers.clone()?, cluster.broker.clone())));
+        let exchange = peers.map(|(peers, broker)| Exchange::new(peers, broker, runtime.clone()));
         let context = Arc::new(Self {
             cache: Cache::new(config.cache),
             images,
             attempts: Attempts::default(),
             remote: Remote::default(),
+            exchange,
+            feed,
             store: parts.store,
             catalog: parts.catalog,
             guests: parts.guests,
@@ -159,6 +171,6 @@ impl Context {
             started: Instant::now(),
             config,
         });
-        (context, Ends { cells, items, spilled })
+        (context, Ends { cells, items, spilled, publisher })
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     message::Message,
     pool::Pool,
     reconcile, recovery,
-    remote::Recovery,
+    remote::{Exchange, Recovery},
     threads,
 };
 
@@ -32,6 +32,8 @@ use crate::{
 const COMMIT_GRACE: Duration = Duration::from_secs(30);
 /// How often workers are looked for that are not heard of any more.
 const REAP_EVERY: Duration = Duration::from_secs(1);
+/// How often a host of several looks which workers have ended.
+const FOLLOW_EVERY: Duration = Duration::from_secs(3);
 /// How often the sweep looks whether shards came or time is up.
 const SWEEP_LOOK: Duration = Duration::from_millis(50);
 /// The store's trouble is not made worse by asking at once again.
@@ -69,8 +71,11 @@ impl Engine {
                 .map_err(|e| Error::new(ErrorKind::EventStore, "store-unavailable", e.to_string()))?;
         }
         let suspects = if parts.clean { Suspects::default() } else { left.suspects };
-        let (context, Ends { cells, items, spilled }) = Context::new(parts, config, runtime, marks, suspects);
+        let activities = runtime.clone();
+        let (context, Ends { cells, items, spilled, publisher }) =
+            Context::new(parts, config, runtime, marks, suspects);
         context.dispatcher.attach(&context);
+        Exchange::start(&context);
         let keeper = context.cluster.clone().map(|cluster| Keeper::register(cluster, &context)).transpose()?;
         let recovery = workers::begin(&context)?;
         let pool = Pool::start(context.clone(), cells).map_err(|e| fail("start turn threads", e))?;
@@ -88,6 +93,11 @@ impl Engine {
             images::save(&context.images, &spilled, &|| context.closed.load(Ordering::Acquire));
         };
         engine.spawn("relive-images", save).map_err(|e| fail("start the keeper of images", e))?;
+        if let Some(publisher) = publisher {
+            engine
+                .spawn("relive-feed", move |context| publisher.run(context, &activities))
+                .map_err(|e| fail("start the event feed", e))?;
+        }
         if let Some(keeper) = keeper {
             engine
                 .spawn("relive-cluster", move |context| keeper.run(context))
@@ -199,6 +209,7 @@ fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
     }
     let mut begun = Some(recovery);
     let mut reap_at = Instant::now();
+    let (mut following, mut follow_at) = (workers::Following::default(), Instant::now());
     let mut sweep_at = Instant::now() + context.config.sweep_every;
     let mut reconciled_at = context.clock.now();
     while !stop() {
@@ -239,6 +250,10 @@ fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
         if Instant::now() >= reap_at {
             workers::reap(context);
             reap_at = Instant::now() + REAP_EVERY;
+        }
+        if Instant::now() >= follow_at {
+            following.look(context);
+            follow_at = Instant::now() + FOLLOW_EVERY;
         }
         std::thread::sleep(SWEEP_LOOK.min(context.config.sweep_every));
     }

@@ -19,6 +19,7 @@ mod context;
 mod dispatch;
 mod engine;
 mod facade;
+mod feed;
 mod guests;
 mod health;
 mod ids;
@@ -51,12 +52,16 @@ pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
 pub use facade::{FailedPage, FailedTask, PendingActivity, PendingPage, PendingState, derived_id};
+pub use feed::FeedParts;
 pub use guests::{
     ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, LoadedActivity, NativeOnly, Standing,
 };
 pub use images::ImageConfig;
 pub use message::TaskChange;
-pub use remote::{Beat, ClaimedTask, DEFAULT_QUEUE, QueueView, Report, TaskToken, WorkerState, WorkerView};
+pub use remote::{
+    Beat, ClaimedTask, DEFAULT_QUEUE, Handed, HeldBack, PeerError, PeerPoll, Peers, QueueView, Report, TaskToken, WorkerState,
+    WorkerView,
+};
 pub use requests::{
     DeployActivityRequest, DeployHttpRequest, DeployRequest, OnConflict, PollRequest, RegisterRequest, Reuse,
     SignalRequest, StartPolicy, StartRequest, Target,

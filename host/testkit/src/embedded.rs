@@ -14,7 +14,7 @@ use relive_core::{
     image::GuestStamp,
     ports::{
         ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult, Catalog, Clock, ClusterStore,
-        HistoryStore, ImageStore,
+        HistoryStore, ImageStore, WorkerStore,
     },
 };
 use relive_engine::{
@@ -150,9 +150,18 @@ impl Embedded {
     }
 
     /// One host of several on `store`; `hosts` is its way to the others.
-    pub async fn in_cluster(store: Arc<impl Store>, hosts: Arc<dyn ClusterStore>, id: &str, incarnation: u64) -> Self {
+    pub async fn in_cluster(
+        store: Arc<impl Store + WorkerStore>,
+        hosts: Arc<dyn ClusterStore>,
+        id: &str,
+        incarnation: u64,
+    ) -> Self {
         let cluster = ClusterParts {
             store: hosts,
+            workers: store.clone(),
+            peers: None,
+            broker: None,
+            feed: None,
             host_id: id.into(),
             address: format!("http://{id}.test").into(),
             version: "test".into(),

@@ -9,7 +9,7 @@ use relive_core::{
     ports::{QueueLimits, RateLimit, Status},
     retry::RetryPolicy,
 };
-use relive_engine::{ClaimedTask, EngineConfig, PollRequest, QueueView, RegisterRequest, Report};
+use relive_engine::{ClaimedTask, EngineConfig, HeldBack, PollRequest, QueueView, RegisterRequest, Report};
 use relive_store::MemoryStore;
 use relive_testkit::{clock::TestClock, embedded::Embedded, model::Op};
 
@@ -105,7 +105,7 @@ async fn workers_have_no_more_at_once_than_allowed_and_every_permit_comes_back()
     let view = site.limit(limits(None, Some(2))).await;
     assert_eq!((view.backlog, view.concurrency, view.rate, view.held_back), (9, Some(2), None, None));
     let mut held = site.now().await;
-    assert_eq!((held.len(), site.queue().claimed, site.queue().held_back), (2, 2, Some("concurrency")));
+    assert_eq!((held.len(), site.queue().claimed, site.queue().held_back), (2, 2, Some(HeldBack::Concurrency)));
     assert!(site.now().await.is_empty());
     // Completed, failed for good, out of time, and a run that is closed.
     let first = held.remove(0);
@@ -154,7 +154,7 @@ impl Site {
 async fn attempts_go_out_no_faster_than_allowed() {
     let site = Site::with_tasks(6).await;
     site.limit(limits(Some((0.5, 2)), None)).await;
-    assert_eq!((site.now().await.len(), site.queue().held_back), (2, Some("rate")));
+    assert_eq!((site.now().await.len(), site.queue().held_back), (2, Some(HeldBack::Rate)));
     site.advance(2 * SECOND - 1);
     assert!(site.now().await.is_empty());
     // The poll that waits is served when the token is there.
@@ -176,7 +176,7 @@ async fn limits_and_what_is_out_are_known_to_the_next_host() {
         // From the first moment on.
         assert!(site.now().await.is_empty());
         site.backlog(3).await;
-        site.host.until("claims are known", || async { site.queue().held_back == Some("concurrency") }).await;
+        site.host.until("claims are known", || async { site.queue().held_back == Some(HeldBack::Concurrency) }).await;
         assert_eq!((site.queue().claimed, site.queue().concurrency), (2, Some(2)));
         assert!(site.now().await.is_empty());
     }

@@ -235,7 +235,9 @@ impl Worker {
                 }
                 Err(error) if error.code() == Some("unknown-worker") => self.register_anew().await,
                 Err(error) if error.may_pass() => {
-                    let lost = matches!(error, WorkerError::Connection(_)) && !self.id.read().is_empty();
+                    // A host that was asked on this one's behalf may have given tasks, too.
+                    let cut = matches!(error, WorkerError::Connection(_)) || error.code() == Some("owner-lost");
+                    let lost = cut && !self.id.read().is_empty();
                     self.in_doubt.fetch_or(lost, Ordering::AcqRel);
                     tracing::warn!(%error, "the host cannot be asked for tasks; trying again");
                     tokio::time::sleep(pause).await;

@@ -2,19 +2,21 @@
 //! sent on over HTTP and its answer handed back, streams included. While an execution is on its way from one host to
 //! another, the request waits here.
 //!
-//! `subject` reads what a request names, `peer` talks to other hosts, `batch` splits answers for many tasks. Not in the
+//! `subject` reads what a request names, `peer` talks to other hosts, `batch` splits answers for many tasks, `exchange`
+//! is the engine's way to tasks that other hosts have. Not in the
 //! way at all where a host has its store to itself.
 
 mod batch;
+mod exchange;
 mod peer;
 mod subject;
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Request, State},
+    extract::{FromRequestParts, Request, State},
     http::{Method, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -22,6 +24,8 @@ use axum::{
 use relive_core::{Error, ErrorKind};
 use relive_engine::{Engine, Place};
 use tokio::time::Instant;
+
+pub use exchange::HttpPeers;
 
 use self::{
     peer::{Peers, Sent},
@@ -37,6 +41,21 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Refusals that mean: ask whoever owns it now.
 const MOVED: [&str; 2] = ["not-owner", "fenced"];
+
+/// Whether another host sent the request on: what it asks for is this host's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    Yes,
+    No,
+}
+
+impl<S: Sync> FromRequestParts<S> for Forwarded {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(if parts.headers.contains_key(FORWARDED_HEADER) { Self::Yes } else { Self::No })
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Forward {

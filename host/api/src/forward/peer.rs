@@ -36,6 +36,8 @@ const HOP: [header::HeaderName; 6] = [
 #[derive(Clone)]
 pub(super) struct Peers(Client<HttpConnector, Full<Bytes>>);
 
+pub(super) type Gone = hyper_util::client::legacy::Error;
+
 /// What became of a request that was sent on.
 pub(super) enum Sent {
     Answer(Response),
@@ -62,9 +64,13 @@ impl Peers {
         Self(client)
     }
 
+    pub async fn request(&self, request: Request<Full<Bytes>>) -> Result<hyper::Response<hyper::body::Incoming>, Gone> {
+        self.0.request(request).await
+    }
+
     pub async fn send(&self, address: &str, asked: &Asked) -> Sent {
         let Some(request) = outgoing(address, asked) else { return Sent::Moved };
-        let response = match self.0.request(request).await {
+        let response = match self.request(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => {
                 tracing::debug!(%error, address, "the owner takes no connection");

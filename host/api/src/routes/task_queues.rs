@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use axum::{Json, extract::State};
 use relive_core::ports::{QueueLimits, RateLimit};
-use relive_engine::{Engine, PollRequest, QueueView};
+use relive_engine::{Engine, Handed, PollRequest, QueueView};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::tasks::TaskView;
 use crate::{
     extract::{JsonBody, NamespacePath, Param, Query, parse},
+    forward::Forwarded,
     page::{self, List, Paging},
     problem::Problem,
 };
@@ -44,7 +46,25 @@ fn default_wait() -> u64 {
 #[derive(Serialize, ToSchema)]
 pub struct Polled {
     /// Each is the worker's now; none if nothing became ready in time.
-    tasks: Vec<TaskView>,
+    #[schema(value_type = Vec<TaskView>)]
+    tasks: Vec<HandedView>,
+}
+
+/// A task of this host, or of another as that one tells it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum HandedView {
+    Own(Box<TaskView>),
+    Foreign(Box<RawValue>),
+}
+
+impl From<Handed> for HandedView {
+    fn from(handed: Handed) -> Self {
+        match handed {
+            Handed::Own(task) => Self::Own(Box::new(TaskView::from(*task))),
+            Handed::Foreign(task) => Self::Foreign(task),
+        }
+    }
 }
 
 /// Takes tasks, at once or when one is ready
@@ -61,6 +81,7 @@ pub async fn poll(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(task_queue): Param,
+    forwarded: Forwarded,
     JsonBody(bytes): JsonBody,
 ) -> Result<Json<Polled>, Problem> {
     let body: PollBody = parse(&bytes)?;
@@ -72,8 +93,11 @@ pub async fn poll(
         max_tasks: body.max_tasks,
         wait: Duration::from_millis(body.wait_ms),
     };
-    let tasks = engine.poll(request).await?;
-    Ok(Json(Polled { tasks: tasks.into_iter().map(TaskView::from).collect() }))
+    let tasks = match forwarded {
+        Forwarded::No => engine.poll_anywhere(request).await?,
+        Forwarded::Yes => engine.poll(request).await?.into_iter().map(|task| Handed::Own(Box::new(task))).collect(),
+    };
+    Ok(Json(Polled { tasks: tasks.into_iter().map(HandedView::from).collect() }))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -109,9 +133,13 @@ pub struct Queues {
 pub async fn list(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
+    forwarded: Forwarded,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Queues>, Problem> {
-    let mut all = engine.task_queues(&namespace);
+    let mut all = match forwarded {
+        Forwarded::No => engine.all_task_queues(&namespace).await,
+        Forwarded::Yes => engine.task_queues(&namespace),
+    };
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let paging = Paging::new(query.limit, query.cursor);
     let (task_queues, next_cursor) = page::cut(all, &paging, List::TaskQueues, |queue| queue.name.clone())?;
@@ -130,8 +158,12 @@ pub async fn describe(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(queue): Param,
+    forwarded: Forwarded,
 ) -> Result<Json<QueueView>, Problem> {
-    Ok(Json(engine.task_queue(&namespace, &queue)?))
+    Ok(Json(match forwarded {
+        Forwarded::No => engine.whole_task_queue(&namespace, &queue).await?,
+        Forwarded::Yes => engine.task_queue(&namespace, &queue)?,
+    }))
 }
 
 /// The limits of a queue; what is absent or null is not limited.

@@ -61,7 +61,7 @@ pub async fn register(
         replaces: body.replaces,
         holds: body.holds,
     };
-    let worker_id = engine.register_worker(&namespace, request)?.id;
+    let worker_id = engine.blocking(move |engine| engine.register_worker(&namespace, request)).await?.id;
     let beat_every_ms = u64::try_from(BEAT_EVERY.as_millis()).unwrap_or(u64::MAX);
     Ok((StatusCode::CREATED, Json(Registered { worker_id, beat_every_ms })))
 }
@@ -101,7 +101,7 @@ pub async fn list(
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Workers>, Problem> {
-    let mut all = engine.workers(&namespace);
+    let mut all = engine.all_workers(&namespace).await?;
     all.sort_by(|a, b| a.id.cmp(&b.id));
     let paging = Paging::new(query.limit, query.cursor);
     let (workers, next_cursor) = page::cut(all, &paging, List::Workers, |worker| worker.id.clone())?;
@@ -127,7 +127,7 @@ pub async fn beat(
     NamespacePath(namespace): NamespacePath,
     Param(id): Param,
 ) -> Result<Json<Heard>, Problem> {
-    engine.beat_worker(&namespace, &id)?;
+    engine.beat_worker(&namespace, &id).await?;
     Ok(Json(Heard { worker_id: id }))
 }
 
@@ -145,6 +145,7 @@ pub async fn end(
     NamespacePath(namespace): NamespacePath,
     Param(id): Param,
 ) -> Result<Json<Heard>, Problem> {
-    engine.end_worker(&namespace, &id)?;
-    Ok(Json(Heard { worker_id: id }))
+    let worker_id = id.clone();
+    engine.blocking(move |engine| engine.end_worker(&namespace, &id)).await?;
+    Ok(Json(Heard { worker_id }))
 }

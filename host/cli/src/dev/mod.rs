@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use relive_api::Router;
 use relive_engine::Engine;
 use relive_queue::NatsOptions;
 use relive_store::OpenError;
@@ -24,6 +25,7 @@ use tokio::{
 };
 
 pub use files::RunFiles;
+pub use listen::loopback_nats;
 pub use signals::watch as watch_signals;
 
 use crate::{
@@ -121,28 +123,34 @@ fn serve(
         let stop = Arc::new(Notify::new());
         signals::watch(&stop)?;
         let _files = ready(address)?;
-        let router = relive_api::router(host.engine());
-        let (end, mut ending) = watch::channel(false);
-        let workers = bridge.map(|bridge| {
-            tokio::spawn(bridge.serve(host.engine(), async move { drop(ending.wait_for(|end| *end).await) }))
-        });
-        let served = relive_api::serve(listener, router, drain.after(stop, host.engine())).await;
-        end.send_replace(true);
-        if let Some(workers) = workers
-            && let Err(error) = workers.await
-        {
-            tracing::error!(%error, "the bridge to NATS ended early");
-        }
-        served.map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
+        let engine = host.engine();
+        let served =
+            beside(bridge, host.engine(), |router| relive_api::serve(listener, router, drain.after(stop, engine)));
+        served.await
     })
 }
 
+/// Serves HTTP, and workers over NATS beside it for as long.
+pub async fn beside<F>(bridge: Option<Bridge>, engine: Engine, http: impl FnOnce(Router) -> F) -> Result<(), Failure>
+where
+    F: Future<Output = std::io::Result<()>>,
+{
+    let (end, mut ending) = watch::channel(false);
+    let workers = bridge.map(|bridge| {
+        tokio::spawn(bridge.serve(engine.clone(), async move { drop(ending.wait_for(|end| *end).await) }))
+    });
+    let served = http(relive_api::router(engine)).await;
+    end.send_replace(true);
+    if let Some(workers) = workers
+        && let Err(error) = workers.await
+    {
+        tracing::error!(%error, "the bridge to NATS ended early");
+    }
+    served.map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
+}
+
 /// Starts the log, and exporting traces if somebody asked for them. `instance` is what the collector hears of.
-pub fn start_log(
-    file: Option<&Path>,
-    args: &EngineArgs,
-    instance: &str,
-) -> Result<Option<otlp::Exporter>, Failure> {
+pub fn start_log(file: Option<&Path>, args: &EngineArgs, instance: &str) -> Result<Option<otlp::Exporter>, Failure> {
     let exporting = args.otlp_endpoint.as_deref().map(|endpoint| otlp::start(endpoint, instance)).transpose()?;
     let (spans, exporter) = exporting.unzip();
     log::start(file, spans)?;

@@ -1,5 +1,6 @@
 //! One host of a cluster: connect to the store, listen, join the others, serve until a signal, hand over and leave.
 
+mod broker;
 mod document;
 pub mod file;
 
@@ -9,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use relive_core::ports::{EventFeed, TaskQueue};
+use relive_queue::NatsQueue;
 use relive_store::PostgresOptions;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -20,6 +23,7 @@ use crate::{
     engine_args::EngineArgs,
     exit::{Exit, Failure},
     host::{Host, HostConfig, Membership},
+    nats_bridge::Bridge,
     output,
     stores::Opened,
     verbs::ServeArgs,
@@ -44,11 +48,10 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let address = listen_on(args)?;
     dev::raise_open_files();
     let options = store_options(args)?;
-    if let Some(queue) = &args.queue {
-        let message = format!("this version has no adapter for the broker {queue:?} yet");
-        return Err(Failure::new(Exit::Usage, "no-adapter", message).hint(
-            "leave --queue out: hosts find tasks through the store, and workers poll the host they registered with",
-        ));
+    args.queue.as_deref().map_or(Ok(()), |url| broker::check(url, args.insecure))?;
+    if args.event_feed && args.queue.is_none() {
+        return Err(Failure::usage("the event feed needs a broker".to_owned())
+            .hint("give --queue nats://HOST:PORT, or leave --event-feed out"));
     }
     std::fs::create_dir_all(&args.data).map_err(|e| {
         Failure::new(Exit::Failed, "data-dir-unusable", format!("failed to make {}: {e}", args.data.display()))
@@ -68,10 +71,19 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let mut config = HostConfig::new(args.data.clone());
     config.engine = args.engine.config();
     config.bench_activities = args.bench_activities;
-    let membership = Membership { host_id: host_id.as_str().into(), address: advertise.as_str().into() };
+    let broker = match &args.queue {
+        Some(url) => Some(runtime.block_on(broker::open(url, &host_id))?),
+        None => None,
+    };
+    let membership = Membership {
+        host_id: host_id.as_str().into(),
+        address: advertise.as_str().into(),
+        broker: broker.clone().map(|broker| -> Arc<dyn TaskQueue> { broker }),
+        feed: broker.clone().filter(|_| args.event_feed).map(|broker| -> Arc<dyn EventFeed> { broker }),
+    };
     let host = Host::join(config, stores, membership)
         .map_err(|e| Failure::new(Exit::Failed, e.code(), format!("failed to {e}")))?;
-    let served = runtime.block_on(serve(&host, listener, &args.engine, || {
+    let served = runtime.block_on(serve(&host, listener, broker, &args.engine, || {
         let files = dev::RunFiles::write(&args.data, address)?;
         announce(address, &host_id, began, json)?;
         Ok(files)
@@ -91,6 +103,7 @@ fn store_options(args: &ServeArgs) -> Result<PostgresOptions, Failure> {
             .hint("give --store postgres://USER:PASSWORD@HOST:PORT/DATABASE, RELIVE_STORE, or `store` in relive-server.toml; for one machine there is `relive dev`")
     })?;
     let mut options = PostgresOptions::new(url);
+    options.feeds = args.event_feed;
     options.readers = usize::try_from(args.store_connections).unwrap_or(usize::MAX);
     Ok(options)
 }
@@ -98,6 +111,7 @@ fn store_options(args: &ServeArgs) -> Result<PostgresOptions, Failure> {
 async fn serve(
     host: &Host,
     listener: TcpListener,
+    broker: Option<Arc<NatsQueue>>,
     args: &EngineArgs,
     ready: impl FnOnce() -> Result<dev::RunFiles, Failure>,
 ) -> Result<(), Failure> {
@@ -122,9 +136,9 @@ async fn serve(
         };
         tokio::join!(handed_over, tokio::time::sleep(wait));
     };
-    relive_api::serve(listener, relive_api::router(host.engine()), shutdown)
-        .await
-        .map_err(|e| Failure::new(Exit::Failed, "serve", format!("failed to serve: {e}")))
+    let served =
+        dev::beside(broker.map(Bridge::over), host.engine(), |router| relive_api::serve(listener, router, shutdown));
+    served.await
 }
 
 /// Where to listen. What other machines reach has to be asked for.

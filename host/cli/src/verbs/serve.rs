@@ -18,10 +18,14 @@ pub struct Args {
     /// Where histories live: postgres://USER:PASSWORD@HOST:PORT/DATABASE, shared by all hosts of a cluster
     #[arg(long, env = "RELIVE_STORE", hide_env_values = true, value_name = "URL")]
     pub store: Option<String>,
-    /// The broker that tells hosts and workers of tasks: nats://HOST:PORT. Without it, workers poll the host that they
-    /// registered with
+    /// The broker that tells hosts of tasks at once, and over which workers may come: nats://HOST:PORT, with a user and a
+    /// password if other machines reach it. Without it, hosts ask each other twice a second
     #[arg(long, env = "RELIVE_QUEUE", hide_env_values = true, value_name = "URL")]
     pub queue: Option<String>,
+    /// Publish every event of every history to the broker, for other systems (docs/event-feed.md). All hosts of a cluster
+    /// need the same setting
+    #[arg(long, env = "RELIVE_EVENT_FEED", hide_env_values = true)]
+    pub event_feed: bool,
     /// The address to listen on; port 0 takes a free one
     #[arg(
         long,

@@ -1,6 +1,7 @@
 //! What the tests of the binary share: hosts, the command line, and random numbers that can be had again.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod cluster;
 pub mod python;
 pub mod shim;
 

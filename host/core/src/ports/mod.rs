@@ -7,9 +7,11 @@ mod census;
 mod clock;
 mod cluster;
 mod images;
+mod outbox;
 mod queue;
 mod queue_limits;
 mod store;
+mod workers;
 
 pub use activity::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult};
 pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
@@ -17,6 +19,7 @@ pub use census::Census;
 pub use clock::Clock;
 pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostRow, ShardRow};
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};
+pub use outbox::{Outbox, Unpublished};
 pub use queue::{
     Delivery, EventFeed, FeedEvent, Fetched, PublishCount, QueueDepth, QueueError, QueueErrorKind, QueueName, Receipt,
     Signal, Signals, TaskMessage, TaskQueue,
@@ -26,3 +29,4 @@ pub use store::{
     AppendError, AppendItem, Appended, Claim, ExecutionRow, Exhausted, HistoryStore, ListFilter, NewExecution,
     Published, RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
 };
+pub use workers::{Replaces, WorkerEnd, WorkerRow, WorkerStore};

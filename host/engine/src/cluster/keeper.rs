@@ -159,6 +159,9 @@ impl Keeper {
         }
         tracing::info!(shards = claimed.len(), unclean = unclean.len(), "owns more shards");
         context.timers.reset();
+        if let Some(feed) = &context.feed {
+            feed.behind();
+        }
         let shards: ShardSet = claimed.iter().map(|c| c.shard).collect();
         recovery::ask(context, &shards);
     }

@@ -24,10 +24,12 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use relive_core::{
     Shard, Timestamp,
-    ports::{ClusterStore, ClusterView, HostBeat},
+    ports::{ClusterStore, ClusterView, HostBeat, TaskQueue, WorkerStore},
 };
 
 pub(crate) use keeper::{Keeper, leave};
+
+use crate::{feed::FeedParts, remote::Peers};
 
 /// How long others leave a silent host its shards. Beats that fail for as long as this end its ownership.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -41,6 +43,14 @@ pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(1_000);
 #[derive(Clone)]
 pub struct ClusterParts {
     pub store: Arc<dyn ClusterStore>,
+    /// The workers of all hosts.
+    pub workers: Arc<dyn WorkerStore>,
+    /// The way to the other hosts; none: workers get tasks of the host that they ask, and no others.
+    pub peers: Option<Arc<dyn Peers>>,
+    /// Tells hosts of tasks at once; none: they ask each other.
+    pub broker: Option<Arc<dyn TaskQueue>>,
+    /// Tells other systems of events; none: nobody is told.
+    pub feed: Option<FeedParts>,
     /// The host's name: one live process has it.
     pub host_id: Arc<str>,
     /// Where other hosts reach this one: `http://host:port`.
@@ -117,6 +127,18 @@ impl Cluster {
             Some(host) if host.id != self.parts.host_id => Place::At(host.address.clone()),
             _ => Place::Nobody,
         }
+    }
+
+    /// The addresses of the other hosts that live.
+    pub fn others(&self) -> Vec<Arc<str>> {
+        let view = self.view();
+        let others = view.hosts.iter().filter(|host| host.alive && host.id != self.parts.host_id);
+        others.map(|host| host.address.clone()).collect()
+    }
+
+    /// Whether any other host lives.
+    pub fn has_others(&self) -> bool {
+        self.view().hosts.iter().any(|host| host.alive && host.id != self.parts.host_id)
     }
 
     /// Beats now: something may have changed.

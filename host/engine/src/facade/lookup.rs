@@ -22,7 +22,7 @@ pub(crate) fn store_error(error: StoreError) -> Error {
 
 impl Engine {
     /// Runs `work` on a thread that may block.
-    pub(crate) async fn blocking<T: Send + 'static>(
+    pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Engine) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {

@@ -147,7 +147,7 @@ fn of_census(census: Option<&Census>) -> Vec<Family> {
 
 fn queues(context: &Context) -> Vec<Family> {
     let now = context.clock.now();
-    let mut queues: Vec<(Namespace, QueueView)> = context.remote.queues.all();
+    let mut queues: Vec<(Namespace, QueueView)> = context.remote.queues.all(context.clock.now());
     queues.sort_by(|(a, x), (b, y)| y.backlog.cmp(&x.backlog).then_with(|| (a, &x.name).cmp(&(b, &y.name))));
     queues.truncate(MAX_QUEUES);
     let (mut backlog, mut age, mut claimed, mut pollers) =

@@ -17,7 +17,8 @@ use crate::{
     context::Context,
     message::{Ack, AttemptError, BeatReply, Incoming, Reply},
     remote::{
-        Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, Pass, Poller, QueueName, Report, TaskRef, TaskToken,
+        Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, Pass, Poller, QueueName, Report, TaskRef,
+        TaskToken, message,
     },
     traces,
 };
@@ -106,13 +107,26 @@ impl Owner {
             } else if let Some(name) = self.queue_of(&task.row) {
                 let attempt = task.row.attempt;
                 let offered = TaskRef { run: self.run, command_no: no, attempt };
-                if let Offered::Taken(poller) = context.remote.queues.offer(&name, &activity, offered, now) {
-                    let Poller { worker, reply, .. } = poller;
-                    self.claims.push(ClaimRequest { command_no: no, attempt, worker, pass: Pass::Free, reply });
+                match context.remote.queues.offer(&name, &activity, offered, now) {
+                    Offered::Taken(Poller { worker, reply, .. }) => {
+                        self.claims.push(ClaimRequest { command_no: no, attempt, worker, pass: Pass::Free, reply });
+                    }
+                    Offered::Queued(backlog) => self.announce(context, &name, offered, &activity, backlog),
+                    Offered::Known => {}
                 }
             }
         }
         self.arm(context, no, next);
+    }
+
+    /// Tells the other hosts: polls may wait there.
+    fn announce(&self, context: &Context, name: &QueueName, task: TaskRef, activity: &Arc<str>, backlog: u64) {
+        if let (Some(exchange), Some(cluster)) = (&context.exchange, &context.cluster)
+            && cluster.has_others()
+        {
+            let correlation_id = self.row.as_ref().and_then(|row| row.correlation_id.clone());
+            exchange.announce(message(name, task, activity, correlation_id), backlog);
+        }
     }
 
     /// Sets the task's one alarm.

@@ -1,13 +1,37 @@
 //! The gate of a task queue with limits: whether one more attempt may go out now, and if not, when to ask again. Pure:
 //! time and the count of claims are arguments, and whoever hands attempts out keeps the permits.
 
+use std::fmt;
+
 use relive_core::{
     Timestamp,
     ports::{QueueLimits, RateLimit},
 };
+use serde::{Deserialize, Serialize};
 
 /// Readings of the clock that go back by less are of threads that overtook each other; by more, the clock was set.
 const SET_BACK_NANOS: u64 = 1_000_000_000;
+
+/// What keeps a backlog from workers that ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldBack {
+    /// Workers have as many attempts as they may.
+    Concurrency,
+    Rate,
+    /// The host has yet to find the claims of before its start.
+    Recovery,
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Concurrency => "concurrency",
+            Self::Rate => "rate",
+            Self::Recovery => "recovery",
+        })
+    }
+}
 
 /// Why nothing goes out now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +45,11 @@ pub(crate) enum Shut {
 }
 
 impl Shut {
-    pub fn name(self) -> &'static str {
+    pub fn by(self) -> HeldBack {
         match self {
-            Self::Full => "concurrency",
-            Self::Rate(_) => "rate",
-            Self::Recovering => "recovery",
+            Self::Full => HeldBack::Concurrency,
+            Self::Rate(_) => HeldBack::Rate,
+            Self::Recovering => HeldBack::Recovery,
         }
     }
 }

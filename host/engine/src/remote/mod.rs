@@ -6,6 +6,7 @@
 //! owner: task due -> queues: ready --poll, gate--> Claim -> owner: claim committed -> worker -> Report -> owner
 //! ```
 
+mod exchange;
 mod gate;
 mod permit;
 mod queues;
@@ -15,14 +16,18 @@ mod workers;
 use std::sync::Arc;
 
 use relive_core::{ExecutionKey, Json, RunKey, Timestamp, options::ActivityOptions, trace::TraceParent};
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+pub(crate) use exchange::{Exchange, message};
+pub use exchange::{PeerError, PeerPoll, Peers};
+pub use gate::HeldBack;
 pub(crate) use permit::{Pass, Recovery};
 pub use queues::QueueView;
 pub(crate) use queues::{Offered, Poller, QueueName, Queues, Taken};
 pub(crate) use token::NoToken;
 pub use token::TaskToken;
-pub(crate) use workers::{BEAT_EVERY_NANOS, Lost, Registration, Workers};
+pub(crate) use workers::{BEAT_EVERY_NANOS, Lost, MAX_WORKERS, MISSED, Registration, SHOW_ENDED_NANOS, Workers};
 pub use workers::{WorkerState, WorkerView};
 
 /// The queue of activities that name none.
@@ -62,7 +67,7 @@ pub(crate) struct ClaimedBy {
 }
 
 /// Why an attempt cannot be claimed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotClaimed {
     /// A worker has it.
     Busy,
@@ -70,6 +75,8 @@ pub(crate) enum NotClaimed {
     Superseded,
     /// Its queue lets nothing out now.
     Limited,
+    /// Another host has tasks for the poll: it is to ask there.
+    Elsewhere(Arc<str>),
 }
 
 /// An attempt that a worker has, with everything that it needs to know.
@@ -93,6 +100,15 @@ pub struct ClaimedTask {
     pub started_at: Timestamp,
     /// What the latest heartbeat of an attempt before told.
     pub details: Option<Json>,
+}
+
+/// A task that a poll brings.
+#[derive(Clone, Debug)]
+pub enum Handed {
+    /// Of an execution that this host owns.
+    Own(Box<ClaimedTask>),
+    /// Of another host's, as that one's API tells it to the worker.
+    Foreign(Box<RawValue>),
 }
 
 /// What a heartbeat is answered with.

@@ -11,12 +11,12 @@ use std::{
 
 use parking_lot::Mutex;
 use relive_core::{Namespace, RunKey, ShardSet, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{
     ClaimedBy, ClaimedTask, NotClaimed, TaskRef,
-    gate::{Claims, Gate, Shut},
+    gate::{Claims, Gate, HeldBack, Shut},
     permit::{Outlet, Pass},
 };
 
@@ -37,8 +37,10 @@ pub(crate) struct Poller {
 
 /// Where an attempt that became ready went.
 pub(crate) enum Offered {
-    /// It waits in its queue, or is on its way to a poll.
-    Queued,
+    /// It waits in its queue, with as many others as that, or is on its way to a poll.
+    Queued(u64),
+    /// It was there already.
+    Known,
     /// A poll waited: its owner claims the attempt for it.
     Taken(Poller),
 }
@@ -57,7 +59,7 @@ pub(crate) struct Waiting {
 }
 
 /// What is known of a queue.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QueueView {
     pub name: String,
     /// Attempts that are ready and wait for a worker.
@@ -83,10 +85,26 @@ pub struct QueueView {
     pub burst: Option<u32>,
     /// Attempts that workers have at once at most; none: no limit.
     pub concurrency: Option<u32>,
-    /// What keeps the backlog from workers that ask: `rate`, `concurrency`, or `recovery` for as long as the host has
-    /// yet to find the claims of before its start.
+    /// What keeps the backlog from workers that ask.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_back: Option<&'static str>,
+    pub held_back: Option<HeldBack>,
+}
+
+impl QueueView {
+    /// Adds what another host has of the queue. The limits are the same everywhere.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.backlog += other.backlog;
+        self.oldest = self.oldest.into_iter().chain(other.oldest).min();
+        self.claimed += other.claimed;
+        self.pollers += other.pollers;
+        self.last_poll = self.last_poll.max(other.last_poll);
+        self.added += other.added;
+        self.dispatched += other.dispatched;
+        for (activity, ready) in other.activities {
+            *self.activities.entry(activity).or_default() += ready;
+        }
+        self.held_back = self.held_back.or(other.held_back);
+    }
 }
 
 #[derive(Default)]
@@ -144,7 +162,7 @@ impl Queues {
         let mut inner = self.inner.lock();
         let key = (task.run, task.command_no);
         if inner.places.get(&key).is_some_and(|place| place.attempt == task.attempt) {
-            return Offered::Queued;
+            return Offered::Known;
         }
         inner.forget(&key);
         inner.next += 1;
@@ -163,13 +181,14 @@ impl Queues {
         }
         queue.ready.entry(activity.clone()).or_default().insert(number, (task, now));
         queue.unmatched = true;
+        let backlog = queue.backlog();
         let place = Place { queue: name.clone(), activity: activity.clone(), number, attempt: task.attempt };
         inner.places.insert(key, place);
         drop(inner);
         if gated {
             self.serve(name);
         }
-        Offered::Queued
+        Offered::Queued(backlog)
     }
 
     /// Takes up to `max` ready attempts of these activities, the oldest first, as far as the queue's limits go.
@@ -207,6 +226,27 @@ impl Queues {
             self.serve(name);
         }
         Ok(Waiting { queues: self.clone(), name: name.clone(), id })
+    }
+
+    /// Sends a poll that waits for the activity to another host; false: none does.
+    pub fn point(&self, name: &QueueName, activity: &str, address: &Arc<str>) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(queue) = inner.queues.get_mut(name) else { return false };
+        queue.pollers.retain(|(_, poller)| !poller.reply.is_closed());
+        let found = queue.pollers.iter().position(|(_, poller)| takes(poller.activities.as_deref(), activity));
+        let Some((_, poller)) = found.and_then(|at| queue.pollers.remove(at)) else { return false };
+        poller.reply.send(Err(NotClaimed::Elsewhere(address.clone()))).is_ok()
+    }
+
+    /// Polls that wait at the queue.
+    pub fn waiting(&self, name: &QueueName) -> usize {
+        self.inner.lock().queues.get(name).map_or(0, Queue::waiting)
+    }
+
+    /// The queues at which polls wait.
+    pub fn all_waiting(&self) -> Vec<QueueName> {
+        let inner = self.inner.lock();
+        inner.queues.iter().filter(|(_, queue)| queue.waiting() > 0).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether this attempt of the task waits here.
@@ -374,18 +414,26 @@ impl Queue {
         task
     }
 
+    fn waiting(&self) -> usize {
+        self.pollers.iter().filter(|(_, poller)| !poller.reply.is_closed()).count()
+    }
+
+    /// Ready attempts, of all activities.
+    fn backlog(&self) -> u64 {
+        self.ready.values().map(|tasks| tasks.len() as u64).sum()
+    }
+
     fn view(&self, name: &str, claims: Claims, now: Timestamp) -> QueueView {
         let activities: BTreeMap<String, u64> =
             self.ready.iter().map(|(activity, tasks)| (activity.to_string(), tasks.len() as u64)).collect();
-        let open = self.pollers.iter().filter(|(_, poller)| !poller.reply.is_closed());
         let limits = self.gate.as_ref().map(Gate::limits).unwrap_or_default();
         let shut = self.gate.as_ref().filter(|_| !self.ready.is_empty()).and_then(|gate| gate.shut(claims, now));
         QueueView {
             name: name.to_owned(),
-            backlog: activities.values().sum(),
+            backlog: self.backlog(),
             oldest: self.ready.values().filter_map(|tasks| Some(tasks.first_key_value()?.1.1)).min(),
             claimed: self.claimed,
-            pollers: open.count() as u64,
+            pollers: self.waiting() as u64,
             last_poll: self.last_poll,
             added: self.added,
             dispatched: self.dispatched,
@@ -393,7 +441,7 @@ impl Queue {
             rate: limits.rate.map(|rate| rate.per_second),
             burst: limits.rate.map(|rate| rate.burst),
             concurrency: limits.concurrency,
-            held_back: shut.map(Shut::name),
+            held_back: shut.map(Shut::by),
         }
     }
 }

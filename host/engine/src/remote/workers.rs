@@ -1,6 +1,9 @@
 //! The registry of workers: who there is, when each was last heard of, and which attempts it has. A worker that misses
 //! three beats is lost, and its attempts go back; if it comes again it is another worker. In memory: after a host's
 //! restart, claims in the store name workers that nobody knows yet, and these get the same time to come forward.
+//!
+//! Where hosts share workers, who there is stands in the store, and this is what one host knows of it: it tells the store
+//! whom it has heard of, and learns from there who has ended (`settle`).
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -8,7 +11,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use relive_core::{Namespace, RunKey, Timestamp};
+use relive_core::{
+    Namespace, RunKey, Timestamp,
+    ports::{WorkerEnd, WorkerRow},
+};
 use serde::Serialize;
 
 use super::ClaimedBy;
@@ -16,11 +22,13 @@ use super::ClaimedBy;
 /// How often a worker that does nothing else lets the host hear of it.
 pub(crate) const BEAT_EVERY_NANOS: u64 = 30 * 1_000_000_000;
 /// Beats in a row that a worker may miss.
-const MISSED: u64 = 3;
+pub(crate) const MISSED: u64 = 3;
 /// Workers that have ended are shown for this long.
-const SHOW_ENDED_NANOS: u64 = 3_600 * 1_000_000_000;
+pub(crate) const SHOW_ENDED_NANOS: u64 = 3_600 * 1_000_000_000;
 /// Workers of a namespace at once: more is a client that registers in a loop.
-const MAX_WORKERS: usize = 20_000;
+pub(crate) const MAX_WORKERS: usize = 20_000;
+/// A worker of all hosts that has nothing here and was not heard of here for this long is forgotten; the store knows it.
+const FORGET_IDLE_NANOS: u64 = 600 * 1_000_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -86,6 +94,8 @@ struct Worker {
     polled: bool,
     /// Only a claim in the store names it: it has to register, and to say which worker it was.
     unheard: bool,
+    /// Heard of since the store was last told.
+    heard: bool,
     ended: Option<&'static str>,
     registered_at: Timestamp,
     last_seen: Timestamp,
@@ -98,13 +108,14 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// A new worker; its id, and the attempts that it was given and never got. `None`: there are too many workers.
+    /// A new worker; tells the attempts that it was given and never got. `None`: there are too many workers.
     pub fn register(
         &self,
+        id: &Arc<str>,
         namespace: &Namespace,
         mut told: Registration,
         now: Timestamp,
-    ) -> Option<(Arc<str>, Vec<Lost>)> {
+    ) -> Option<Vec<Lost>> {
         let mut workers = self.workers.lock();
         if workers.values().filter(|w| w.namespace == *namespace && w.ended.is_none()).count() >= MAX_WORKERS {
             return None;
@@ -118,30 +129,74 @@ impl Workers {
             }
             None => BTreeSet::new(),
         };
-        let mut never_got = Vec::new();
-        if let Some(holds) = told.holds.take() {
-            running.retain(|(run, command_no, secret)| {
-                let held = holds.contains(secret);
-                if !held {
-                    never_got.push(Lost { run: *run, command_no: *command_no, secret: *secret });
-                }
-                held
-            });
-        }
-        let id: Arc<str> = crate::ids::random().into();
-        let worker = Worker {
-            namespace: namespace.clone(),
-            identity: told.identity.as_str().into(),
-            told,
-            polled: false,
-            unheard: false,
-            ended: None,
-            registered_at: now,
-            last_seen: now,
-            running,
-        };
+        let never_got = told.holds.take().map(|holds| keep_held(&mut running, &holds)).unwrap_or_default();
+        let identity: Arc<str> = told.identity.as_str().into();
+        let worker = Worker { told, running, ..Worker::new(namespace, identity, now) };
         workers.insert(id.clone(), worker);
-        Some((id, never_got))
+        Some(never_got)
+    }
+
+    /// Makes a worker known that another host, or this one before, has heard of.
+    pub fn adopt(&self, row: &WorkerRow, now: Timestamp) {
+        let mut workers = self.workers.lock();
+        let new = || Worker { polled: true, ..Worker::new(&row.namespace, row.identity.clone(), now) };
+        let worker = workers.entry(row.id.clone()).or_insert_with(new);
+        if worker.ended.is_none() {
+            worker.adopt(row);
+        }
+    }
+
+    /// All that have not ended, as far as this host knows, and of them those that it has heard of since it was last asked.
+    pub fn known(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let mut workers = self.workers.lock();
+        let open = workers.iter_mut().filter(|(_, worker)| worker.ended.is_none());
+        let (mut all, mut heard) = (Vec::new(), Vec::new());
+        for (id, worker) in open {
+            if std::mem::take(&mut worker.heard) {
+                heard.push(id.clone());
+            }
+            all.push(id.clone());
+        }
+        (all, heard)
+    }
+
+    /// The store could not be told.
+    pub fn tell_again(&self, heard: &[Arc<str>]) {
+        let mut workers = self.workers.lock();
+        for id in heard {
+            if let Some(worker) = workers.get_mut(id) {
+                worker.heard = true;
+            }
+        }
+    }
+
+    /// Takes over what the store says of those that it was asked about; tells the attempts that go back.
+    pub fn settle(&self, asked: &[Arc<str>], rows: &[WorkerRow], now: Timestamp) -> Vec<Lost> {
+        let mut workers = self.workers.lock();
+        let rows: HashMap<&str, &WorkerRow> = rows.iter().map(|row| (&*row.id, row)).collect();
+        let mut lost = Vec::new();
+        for id in asked {
+            let Some(worker) = workers.get_mut(id).filter(|worker| worker.ended.is_none()) else { continue };
+            let row = rows.get(&**id);
+            match row.map(|row| &row.ended) {
+                // It has just registered with another host, or a claim names a worker of long ago.
+                None if now.since(worker.registered_at) <= MISSED * BEAT_EVERY_NANOS => {}
+                None | Some(Some(WorkerEnd::Lost)) => lost.extend(worker.end("lost", now)),
+                Some(Some(WorkerEnd::Stopped)) => lost.extend(worker.end("stopped", now)),
+                Some(None) => row.into_iter().for_each(|row| worker.adopt(row)),
+                Some(Some(WorkerEnd::Replaced { by, holds })) => {
+                    worker.end("replaced", now);
+                    let mut running = std::mem::take(&mut worker.running);
+                    let holds = holds.as_ref().map(|holds| holds.iter().copied().collect());
+                    lost.extend(holds.map(|holds| keep_held(&mut running, &holds)).unwrap_or_default());
+                    let (namespace, identity) = (worker.namespace.clone(), worker.identity.clone());
+                    let heir = workers.entry(by.clone()).or_insert_with(|| Worker::claiming(&namespace, identity, now));
+                    heir.running.extend(running);
+                }
+            }
+        }
+        workers.retain(|_, w| !w.running.is_empty() || now.since(w.last_seen) < FORGET_IDLE_NANOS);
+        lost
     }
 
     /// The worker is there. `None`: nobody knows it, or it was lost: it has to register.
@@ -153,6 +208,7 @@ impl Workers {
         };
         let worker = workers.get_mut(id).filter(|w| w.namespace == *namespace && w.ended.is_none() && !w.unheard)?;
         worker.last_seen = now;
+        worker.heard = true;
         worker.polled |= polls;
         Some(ClaimedBy { id: key, identity })
     }
@@ -160,17 +216,8 @@ impl Workers {
     /// The worker has an attempt. One that nobody knows claimed it from this host before a restart.
     pub fn claimed(&self, namespace: &Namespace, id: &Arc<str>, attempt: Lost, now: Timestamp) {
         let mut workers = self.workers.lock();
-        let worker = workers.entry(id.clone()).or_insert_with(|| Worker {
-            namespace: namespace.clone(),
-            identity: "not heard of since the host started".into(),
-            told: Registration::default(),
-            polled: true,
-            unheard: true,
-            ended: None,
-            registered_at: now,
-            last_seen: now,
-            running: BTreeSet::new(),
-        });
+        let unknown = || Worker::claiming(namespace, "not heard of since the host started".into(), now);
+        let worker = workers.entry(id.clone()).or_insert_with(unknown);
         worker.running.insert((attempt.run, attempt.command_no, attempt.secret));
     }
 
@@ -190,9 +237,7 @@ impl Workers {
     pub fn end(&self, namespace: &Namespace, id: &str, now: Timestamp) -> Option<Vec<Lost>> {
         let mut workers = self.workers.lock();
         let worker = workers.get_mut(id).filter(|w| w.namespace == *namespace && w.ended.is_none())?;
-        worker.ended = Some("stopped");
-        worker.last_seen = now;
-        Some(worker.give_back())
+        Some(worker.end("stopped", now))
     }
 
     /// Workers that were not heard of for three beats: lost. What they had goes back. Forgets the long ended.
@@ -203,8 +248,8 @@ impl Workers {
             workers.iter_mut().filter(|(_, w)| w.ended.is_none() && now.since(w.last_seen) > MISSED * BEAT_EVERY_NANOS);
         silent
             .map(|(id, worker)| {
-                worker.ended = Some("lost");
-                (id.to_string(), worker.give_back())
+                let seen = worker.last_seen;
+                (id.to_string(), worker.end("lost", seen))
             })
             .collect()
     }
@@ -234,6 +279,43 @@ impl Worker {
         }
     }
 
+    fn new(namespace: &Namespace, identity: Arc<str>, now: Timestamp) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            identity,
+            told: Registration::default(),
+            polled: false,
+            unheard: false,
+            heard: false,
+            ended: None,
+            registered_at: now,
+            last_seen: now,
+            running: BTreeSet::new(),
+        }
+    }
+
+    /// One that only a claim names.
+    fn claiming(namespace: &Namespace, identity: Arc<str>, now: Timestamp) -> Self {
+        Self { polled: true, unheard: true, ..Self::new(namespace, identity, now) }
+    }
+
+    fn adopt(&mut self, row: &WorkerRow) {
+        self.unheard = false;
+        self.identity = row.identity.clone();
+        self.registered_at = row.registered_at;
+        self.last_seen = self.last_seen.max(row.last_seen);
+        self.told.task_queues.clone_from(&row.task_queues);
+        self.told.activities.clone_from(&row.activities);
+        self.told.sdk.clone_from(&row.sdk);
+    }
+
+    /// It is no more; what it had goes back, unless it was replaced.
+    fn end(&mut self, how: &'static str, now: Timestamp) -> Vec<Lost> {
+        self.ended = Some(how);
+        self.last_seen = now;
+        if how == "replaced" { Vec::new() } else { self.give_back() }
+    }
+
     fn give_back(&mut self) -> Vec<Lost> {
         let running = std::mem::take(&mut self.running);
         running.into_iter().map(|(run, command_no, secret)| Lost { run, command_no, secret }).collect()
@@ -255,74 +337,47 @@ impl Worker {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BEAT: u64 = BEAT_EVERY_NANOS;
-
-    fn told(replaces: Option<&str>) -> Registration {
-        Registration { identity: "me".into(), replaces: replaces.map(str::to_owned), ..Registration::default() }
-    }
-
-    fn attempt(run: u64) -> Lost {
-        Lost { run: RunKey(run), command_no: 1, secret: 9 }
-    }
-
-    #[test]
-    fn three_missed_beats_lose_a_worker_and_give_its_attempts_back() {
-        let (workers, namespace) = (Workers::default(), Namespace::default());
-        let id = workers.register(&namespace, told(None), Timestamp(0)).expect("an id").0;
-        assert_eq!(workers.views(&namespace)[0].state, WorkerState::Creating);
-        workers.seen(&namespace, &id, true, Timestamp(BEAT)).expect("known");
-        assert_eq!(workers.views(&namespace)[0].state, WorkerState::Ready);
-        workers.claimed(&namespace, &id, attempt(1), Timestamp(BEAT));
-        workers.claimed(&namespace, &id, attempt(2), Timestamp(BEAT));
-        workers.released(&id, attempt(1));
-        assert_eq!(workers.views(&namespace)[0].state, WorkerState::Busy);
-        assert!(workers.reap(Timestamp(4 * BEAT)).is_empty());
-        assert_eq!(workers.reap(Timestamp(4 * BEAT + 1)), [(id.to_string(), vec![attempt(2)])]);
-        assert!(workers.seen(&namespace, &id, true, Timestamp(5 * BEAT)).is_none(), "it has to register");
-        assert_eq!(workers.views(&namespace)[0].ended, Some("lost"));
-        assert!(workers.reap(Timestamp(5 * BEAT)).is_empty());
-        workers.reap(Timestamp(SHOW_ENDED_NANOS + 9 * BEAT));
-        assert!(workers.views(&namespace).is_empty());
-    }
-
-    #[test]
-    fn claims_of_before_a_restart_go_along_with_the_worker_or_back() {
-        let (workers, namespace) = (Workers::default(), Namespace::default());
-        let (kept, silent): (Arc<str>, Arc<str>) = ("kept".into(), "silent".into());
-        workers.claimed(&namespace, &kept, attempt(1), Timestamp(0));
-        workers.claimed(&namespace, &silent, attempt(2), Timestamp(0));
-        let id = workers.register(&namespace, told(Some("kept")), Timestamp(BEAT)).expect("an id").0;
-        assert_eq!(workers.reap(Timestamp(3 * BEAT + 1)), [("silent".to_owned(), vec![attempt(2)])]);
-        // It answers for what it claimed under its former id.
-        workers.released(&kept, attempt(1));
-        assert_eq!(workers.end(&namespace, &id, Timestamp(4 * BEAT)), Some(Vec::new()));
-        assert_eq!(workers.end(&namespace, &id, Timestamp(4 * BEAT)), None);
-    }
-
-    #[test]
-    fn a_worker_is_of_one_namespace() {
-        let workers = Workers::default();
-        let other = Namespace::new("other").expect("a name");
-        let id = workers.register(&Namespace::default(), told(None), Timestamp(0)).expect("an id").0;
-        assert!(workers.seen(&other, &id, true, Timestamp(0)).is_none());
-        assert!(workers.end(&other, &id, Timestamp(0)).is_none());
-        assert!(workers.views(&other).is_empty());
-    }
-
-    #[test]
-    fn what_a_worker_never_got_goes_back_when_it_registers_again() {
-        let (workers, namespace) = (Workers::default(), Namespace::default());
-        let id = workers.register(&namespace, told(None), Timestamp(0)).expect("an id").0;
-        let ghost = Lost { secret: 8, ..attempt(2) };
-        workers.claimed(&namespace, &id, attempt(1), Timestamp(0));
-        workers.claimed(&namespace, &id, ghost, Timestamp(0));
-        let again = Registration { holds: Some([9].into()), ..told(Some(&id)) };
-        let (again, never_got) = workers.register(&namespace, again, Timestamp(1)).expect("an id");
-        assert_eq!(never_got, [ghost]);
-        assert_eq!(workers.end(&namespace, &again, Timestamp(2)), Some(vec![attempt(1)]));
+impl WorkerView {
+    /// As the store has it.
+    pub(crate) fn of(row: &WorkerRow, running: u64) -> Self {
+        let ended = row.ended.as_ref().map(|ended| match ended {
+            WorkerEnd::Stopped => "stopped",
+            WorkerEnd::Lost => "lost",
+            WorkerEnd::Replaced { .. } => "replaced",
+        });
+        let state = match (ended, running) {
+            (Some(_), _) => WorkerState::Terminated,
+            (None, 0) if row.last_seen == row.registered_at => WorkerState::Creating,
+            (None, 0) => WorkerState::Ready,
+            (None, _) => WorkerState::Busy,
+        };
+        Self {
+            id: row.id.to_string(),
+            identity: row.identity.to_string(),
+            state,
+            ended,
+            task_queues: row.task_queues.clone(),
+            activities: row.activities.clone(),
+            sdk: row.sdk.clone(),
+            registered_at: row.registered_at,
+            last_seen: row.last_seen,
+            running,
+        }
     }
 }
+
+/// Takes out what is not held, and tells it.
+fn keep_held(running: &mut BTreeSet<(RunKey, u64, u64)>, holds: &HashSet<u64>) -> Vec<Lost> {
+    let mut never_got = Vec::new();
+    running.retain(|(run, command_no, secret)| {
+        let held = holds.contains(secret);
+        if !held {
+            never_got.push(Lost { run: *run, command_no: *command_no, secret: *secret });
+        }
+        held
+    });
+    never_got
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,9 @@ mod history;
 mod images;
 mod indexes;
 pub mod support;
+mod workers;
 
-use relive_core::ports::{Catalog, ClusterStore, HistoryStore, ImageStore};
+use relive_core::ports::{Catalog, ClusterStore, HistoryStore, ImageStore, WorkerStore};
 
 pub use catalog::*;
 pub use cluster::*;
@@ -20,6 +21,7 @@ pub use fencing::*;
 pub use history::*;
 pub use images::*;
 pub use indexes::*;
+pub use workers::*;
 
 /// What an adapter must be to be tested.
 pub trait Store: HistoryStore + Catalog + ImageStore {}
@@ -27,9 +29,9 @@ pub trait Store: HistoryStore + Catalog + ImageStore {}
 impl<T: HistoryStore + Catalog + ImageStore> Store for T {}
 
 /// What an adapter must be that hosts share.
-pub trait SharedStore: Store + ClusterStore {}
+pub trait SharedStore: Store + ClusterStore + WorkerStore {}
 
-impl<T: Store + ClusterStore> SharedStore for T {}
+impl<T: Store + ClusterStore + WorkerStore> SharedStore for T {}
 
 /// Makes a test of each case of the cluster port; the cases are `fn(&dyn SharedStore)`.
 #[macro_export]
@@ -39,6 +41,8 @@ macro_rules! cluster_suite {
             two_hosts_see_each_other one_id_belongs_to_one_process free_shards_are_claimed_once a_dead_hosts_shards_are_taken
             shards_are_let_go_in_good_order a_draining_host_gets_no_more claims_at_once_give_a_shard_to_one
             who_takes_a_run_fences_the_owner_before the_catalogs_revision_grows
+            workers_come_and_go workers_are_replaced silent_workers_are_lost there_are_only_so_many_workers
+            workers_are_listed_with_what_they_have
         }
     };
 }

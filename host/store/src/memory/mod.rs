@@ -3,6 +3,7 @@
 mod append;
 mod catalog;
 mod cluster;
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -50,6 +51,7 @@ pub struct MemoryStore {
     state: Mutex<State>,
     catalog: catalog::Shelves,
     hosts: Mutex<cluster::Hosts>,
+    workers: Mutex<workers::Workers>,
 }
 
 impl MemoryStore {

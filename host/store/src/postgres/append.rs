@@ -145,7 +145,7 @@ impl Lookup for Guess<'_> {
 }
 
 fn try_fast(store: &PostgresStore, items: &[AppendItem], fast: &[(usize, Judged)]) -> Result<HashSet<RunKey>> {
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(store.feeds);
     for (n, judged) in fast {
         batch.take(&items[*n], judged)?;
     }

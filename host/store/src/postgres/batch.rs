@@ -78,6 +78,9 @@ pub(super) struct Batch<'a> {
     published: (Vec<i64>, Vec<i64>, Vec<&'a str>, Vec<&'a str>),
     logs: Logs<'a>,
     images: (Vec<i64>, Vec<&'a [u8]>),
+    /// Whether the outbox is written, and its rows.
+    feeds: bool,
+    outbox: (Vec<i64>, Vec<i64>),
     ended: Vec<i64>,
 }
 
@@ -96,6 +99,11 @@ fn closed_at(after: &Head) -> Option<i64> {
 }
 
 impl<'a> Batch<'a> {
+    /// One without anything; `feeds`: events are noted in the outbox.
+    pub(super) fn new(feeds: bool) -> Self {
+        Self { feeds, ..Self::default() }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
@@ -123,6 +131,10 @@ impl<'a> Batch<'a> {
             push(&mut self.events.types, [code(event.event_type.into()), event.codec.into()]);
             self.events.hash.push(&event.hash);
             self.events.bytes.push(&event.bytes);
+        }
+        if let Some(first) = item.events.first().filter(|_| self.feeds) {
+            self.outbox.0.push(row_key(item.run, first.event_id));
+            self.outbox.1.push(item.last_event_id().cast_signed());
         }
         for key in &item.inbound_keys {
             self.keys.0.push(key_of(item.run));
@@ -260,6 +272,7 @@ impl<'a> Batch<'a> {
             Part::Published => !self.published.0.is_empty(),
             Part::Logs => !self.logs.key.is_empty(),
             Part::Images => !self.images.0.is_empty(),
+            Part::Outbox => !self.outbox.0.is_empty(),
             Part::Ended => !self.ended.is_empty(),
         }
     }
@@ -301,6 +314,7 @@ impl<'a> Batch<'a> {
                 args.add(key).add(at).add(level).add(message).add(fields)
             }
             Part::Images => args.add(&self.images.0).add(&self.images.1),
+            Part::Outbox => args.add(&self.outbox.0).add(&self.outbox.1),
             Part::Ended => args.add(&self.ended),
         })
     }

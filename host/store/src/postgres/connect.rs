@@ -39,12 +39,14 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// How long a statement may take, by this side's clock: a connection may be silent without being closed.
     pub limit: Duration,
+    /// Appends note in the outbox what other systems are to be told.
+    pub feeds: bool,
 }
 
 impl PostgresOptions {
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), readers: 8, limit: LIMIT }
+        Self { url: url.into(), readers: 8, limit: LIMIT, feeds: false }
     }
 }
 
@@ -164,6 +166,7 @@ impl PostgresStore {
             statements: Statements::default(),
             keys: Mutex::default(),
             round_trips: std::sync::atomic::AtomicU64::new(0),
+            feeds: options.feeds,
         })
     }
 

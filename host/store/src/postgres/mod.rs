@@ -15,6 +15,7 @@ mod error;
 mod heads;
 mod images;
 mod links;
+mod outbox;
 #[cfg(feature = "contract")]
 pub mod plans;
 mod read;
@@ -22,6 +23,7 @@ mod rows;
 mod schema;
 mod slow;
 mod statement;
+mod workers;
 
 use std::{
     ops::Range,
@@ -55,6 +57,8 @@ pub struct PostgresStore {
     statements: statement::Statements,
     keys: Mutex<Range<u64>>,
     round_trips: AtomicU64,
+    /// Whether appends note what other systems are to be told.
+    feeds: bool,
 }
 
 impl PostgresStore {

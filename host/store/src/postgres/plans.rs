@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Row, postgres::PgConnection};
 
-use super::{images, links, read, slow, statement};
+use super::{images, links, outbox, read, slow, statement};
 
 /// A statement under its name.
 pub struct Plan {
@@ -44,6 +44,8 @@ fn statements() -> Vec<(&'static str, String)> {
         ("log lines", owned(read::LOGS)),
         ("the newest image", owned(images::NEWEST)),
         ("save images", images::save_sql()),
+        ("what is to be published", owned(outbox::UNPUBLISHED)),
+        ("what was published", owned(outbox::PUBLISHED)),
         ("list: all", list(filter())),
         ("list: a workflow's", list(relive_core::ports::ListFilter { workflow: Some("w".to_owned()), ..filter() })),
         ("list: running", list(status(relive_core::ports::Status::Running))),

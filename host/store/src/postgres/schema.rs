@@ -9,6 +9,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0001_initial.sql"),
     include_str!("../../../../migrations/postgres/0002_cluster.sql"),
     include_str!("../../../../migrations/postgres/0003_queues_and_failed_tasks.sql"),
+    include_str!("../../../../migrations/postgres/0004_workers.sql"),
+    include_str!("../../../../migrations/postgres/0005_outbox.sql"),
 ];
 
 /// The newest schema version that this program knows.

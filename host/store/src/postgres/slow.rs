@@ -161,7 +161,7 @@ impl<'a> Rows<'a> {
         link: &mut Held<'_>,
         items: &[&'a AppendItem],
     ) -> Result<Option<Self>> {
-        let (mut batch, mut touched) = (Batch::default(), HashSet::new());
+        let (mut batch, mut touched) = (Batch::new(store.feeds), HashSet::new());
         for item in items {
             let judged = match judge(&self, item) {
                 Ok(judged) => judged,
@@ -173,7 +173,7 @@ impl<'a> Rows<'a> {
             };
             let name = self.name_after(item);
             if touched.contains(&name) {
-                if !flush(store, link, &std::mem::take(&mut batch))? {
+                if !flush(store, link, &std::mem::replace(&mut batch, Batch::new(store.feeds)))? {
                     return Ok(None);
                 }
                 touched.clear();

@@ -60,11 +60,12 @@ pub(super) enum Part {
     Published,
     Logs,
     Images,
+    Outbox,
     Ended,
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Updated,
         Self::Created,
         Self::Events,
@@ -77,6 +78,7 @@ impl Part {
         Self::Published,
         Self::Logs,
         Self::Images,
+        Self::Outbox,
         Self::Ended,
     ];
 
@@ -136,6 +138,10 @@ impl Part {
             }
             Self::Images => {
                 concat!(images!(), " WHERE ((n.key >> 24) IN (SELECT key FROM done)) IS TRUE", put_images!())
+            }
+            Self::Outbox => {
+                "put_outbox AS (INSERT INTO outbox (key, last) SELECT n.* FROM unnest(?::int8[], ?::int8[]) AS n(key, last) \
+                 WHERE ((n.key >> 24) IN (SELECT key FROM done)) IS TRUE)"
             }
             Self::Ended => ENDED,
         }
@@ -242,7 +248,7 @@ mod tests {
     fn parameters_are_numbered_through() {
         assert_eq!(numbered("a ? b ?::int8[]"), "a $1 b $2::int8[]");
         let all = compose(Part::ALL.iter().fold(0, |parts, part| parts | part.bit()));
-        assert!(all.contains("$81") && !all.contains("$82") && !all.contains('?'), "{all}");
+        assert!(all.contains("$83") && !all.contains("$84") && !all.contains('?'), "{all}");
         let events = compose(Part::Created.bit() | Part::Events.bit());
         assert!(
             events.starts_with("WITH created AS") && events.contains(", done AS (SELECT key FROM created), put_events")

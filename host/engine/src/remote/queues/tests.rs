@@ -37,7 +37,7 @@ fn poller(activities: Option<&[&str]>) -> (Poller, Rx) {
 fn the_oldest_of_what_a_worker_takes_comes_first() {
     let queues = Arc::new(Queues::default());
     for (run, activity) in [(1, "mail"), (2, "charge"), (3, "mail"), (4, "ship")] {
-        assert!(matches!(offer(&queues, activity, run), Offered::Queued));
+        assert!(matches!(offer(&queues, activity, run), Offered::Queued(_)));
     }
     // Once more: it is there already.
     offer(&queues, "mail", 1);
@@ -60,7 +60,7 @@ fn a_poll_that_waits_is_handed_what_it_takes() {
     let Offered::Taken(taken) = offer(&queues, "mail", 1) else { panic!("a poll waits") };
     assert!(taken.activities.is_none());
     assert!(any_answer.try_recv().is_err());
-    assert!(matches!(offer(&queues, "mail", 2), Offered::Queued), "the one that is left takes something else");
+    assert!(matches!(offer(&queues, "mail", 2), Offered::Queued(_)), "the one that is left takes something else");
     assert!(matches!(offer(&queues, "ship", 3), Offered::Taken(_)));
 }
 
@@ -150,7 +150,7 @@ impl Site {
     fn offer(&mut self, activity: &'static str) {
         self.runs += 1;
         let offered = self.queues.offer(&name(), &activity.into(), task(self.runs), self.desk.now());
-        assert!(matches!(offered, Offered::Queued), "a gate lets nothing past");
+        assert!(matches!(offered, Offered::Queued(_)), "a gate lets nothing past");
         self.settle();
     }
 
@@ -248,7 +248,7 @@ fn polls_that_wait_are_served_when_a_permit_is_back() {
     let mut site = Site::new(limits(None, Some(2)));
     ["a", "b", "c", "d"].into_iter().for_each(|activity| site.offer(activity));
     site.take(9);
-    assert_eq!((site.passes.len(), site.view().held_back), (2, Some("concurrency")));
+    assert_eq!((site.passes.len(), site.view().held_back), (2, Some(HeldBack::Concurrency)));
     site.poll(Some(&["d"]));
     site.poll(None);
     site.claim();
@@ -265,7 +265,7 @@ fn polls_that_wait_are_served_when_a_token_is_there_or_limits_go() {
     let mut site = Site::new(limits(Some((1.0, 1)), None));
     (0..4).for_each(|_| site.offer("a"));
     (0..4).for_each(|_| site.poll(None));
-    assert_eq!((site.passes.len(), site.view().held_back), (1, Some("rate")));
+    assert_eq!((site.passes.len(), site.view().held_back), (1, Some(HeldBack::Rate)));
     site.pass_time(SECOND - 1);
     assert_eq!(site.passes.len(), 1);
     site.pass_time(1);
@@ -288,12 +288,12 @@ fn nothing_goes_out_before_claims_of_before_the_start_are_known() {
     site.poll(None);
     site.poll(None);
     drop(walk);
-    assert_eq!((site.passes.len(), site.view().held_back), (0, Some("recovery")));
+    assert_eq!((site.passes.len(), site.view().held_back), (0, Some(HeldBack::Recovery)));
     site.queues.claimed(&name(), RunKey(77), 1);
     site.claims.push(task(77));
     drop(owner);
     site.settle();
-    assert_eq!((site.passes.len(), site.view().held_back), (1, Some("concurrency")));
+    assert_eq!((site.passes.len(), site.view().held_back), (1, Some(HeldBack::Concurrency)));
     assert!(site.queues.permit(&name(), site.desk.now()).is_err(), "nor what a worker learnt of elsewhere");
     site.is_held_to(&limits(None, Some(2)));
 }

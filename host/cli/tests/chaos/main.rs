@@ -1,0 +1,104 @@
+//! A cluster under everything that goes wrong at once: two hosts, two workers, PostgreSQL and NATS as processes, orders
+//! without pause, and one fault after the other by a plan that its seed makes again. In the end nothing is lost, nothing is
+//! done twice, nothing is stuck, and the checker finds nothing.
+//!
+//! `RELIVE_CHAOS_SECONDS` is how long faults go on (`make chaos`: half an hour), `RELIVE_SEED` repeats a plan.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod load;
+mod plan;
+mod sink;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use common::{BASE, Rng};
+use load::Load;
+use plan::{Deck, FAULTS, Fault};
+use serde_json::{Value, json};
+use world::World;
+
+/// How long faults go on if nobody says otherwise: with the rest, three minutes.
+const SECONDS: u64 = 150;
+/// Orders that have to be begun and completed after a fault before the next one.
+const PROGRESS: usize = 8;
+/// How long that may take, from the moment of the fault.
+const RECOVERY: Duration = Duration::from_secs(60);
+/// After the last fault, everything ends within this.
+const SETTLING: Duration = Duration::from_secs(120);
+/// Fewer would not be load.
+const ORDERS_A_MINUTE: u64 = 60;
+
+fn seconds() -> u64 {
+    std::env::var("RELIVE_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS)
+}
+
+/// All histories hold what was promised, and every event of them has its order's correlation id.
+fn check(world: &World, load: &Load) -> (u64, u64) {
+    let report = world.ask_any("POST", &format!("{BASE}/verify"), &json!({}));
+    assert_eq!(report["findings"], json!([]), "{report:#}");
+    let (mut events, mut correlated) = (0, 0);
+    for order in load.all() {
+        let history = world.ask_any("GET", &format!("{BASE}/executions/{order}/history?limit=1000"), &Value::Null);
+        for event in history["events"].as_array().expect("events") {
+            events += 1;
+            // An event without one has that of the first.
+            let own = event["correlation_id"].as_str().or(history["events"][0]["correlation_id"].as_str());
+            correlated += u64::from(own == Some(&*format!("of-{order}")));
+        }
+    }
+    (events, correlated)
+}
+
+#[test]
+fn chaos_loses_nothing_and_does_nothing_twice() {
+    let Some(mut world) = World::start() else {
+        assert!(std::env::var_os("CI").is_none(), "there are no servers; run this by scripts/servers run ..");
+        eprintln!("skipped: there are no servers (scripts/servers finds them)");
+        return;
+    };
+    let mut deck = Deck::new(Rng::from_environment());
+    let load = Load::start(world.addresses());
+    load.completes(PROGRESS, RECOVERY).expect("orders complete before anything goes wrong");
+    let (began, length) = (Instant::now(), Duration::from_secs(seconds()));
+    let mut done: BTreeMap<Fault, u64> = BTreeMap::new();
+    let mut worst = (Duration::ZERO, Fault::KillHost);
+    while began.elapsed() < length {
+        let fault = deck.draw();
+        let at = Instant::now();
+        println!("[{:6.1} s] {fault:?}", began.elapsed().as_secs_f64());
+        world.commit(fault, deck.rng());
+        if let Err(what) = load.completes(PROGRESS, RECOVERY) {
+            panic!("stuck after {fault:?}: {what}\n{}", world.said());
+        }
+        worst = worst.max((at.elapsed(), fault));
+        *done.entry(fault).or_default() += 1;
+    }
+    world.heal();
+    let account = load.end(SETTLING);
+    assert!(account.open.is_empty(), "stuck: {:?}\n{}", account.open, world.said());
+    let (events, correlated) = check(&world, &load);
+    let effects = sink::read(&world.sink());
+    let (lost, doubled) = (effects.missing(&load.all()), effects.doubled());
+    println!("seed and plan      {}", deck.seed());
+    for fault in FAULTS {
+        println!("{:<18} {}", format!("{fault:?}"), done.get(&fault).unwrap_or(&0));
+    }
+    println!("orders             {} acknowledged, {} completed", account.acknowledged, account.completed);
+    println!("lost               {}\ndoubled            {}\nstuck              0", lost.len(), doubled.len());
+    println!("correlation ids    {correlated} of {events} events");
+    println!("stale appends      {} refused", world.fenced());
+    println!("worst recovery     {:.1} s after {:?}", worst.0.as_secs_f64(), worst.1);
+    assert!(lost.is_empty(), "acknowledged, and their effects are missing: {lost:?}");
+    assert!(doubled.is_empty(), "the same attempt twice: {doubled:?}");
+    assert_eq!((events, account.acknowledged), (correlated, account.completed));
+    assert!(account.completed >= ORDERS_A_MINUTE * seconds() / 60, "{} orders are no load", account.completed);
+    // Each fault has its turn before any has its next.
+    let rounds = done.values().sum::<u64>() / FAULTS.len() as u64;
+    assert!(rounds >= seconds() / 150, "{done:?}");
+    assert!(FAULTS.iter().all(|fault| done.get(fault).is_some_and(|n| *n >= rounds)), "{done:?}");
+}

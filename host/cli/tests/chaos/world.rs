@@ -1,0 +1,303 @@
+//! The processes of the chaos test, and what is done to them. All of it in one thread: servers die with who started them.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use relive_core::{
+    Namespace, RunKey, Shard,
+    ports::{QueueName, TaskMessage, TaskQueue},
+};
+use relive_queue::{NatsOptions, NatsQueue};
+use relive_store::PostgresStore;
+use relive_testkit::{
+    process::Host,
+    proxy::Proxy,
+    servers::{Nats, Postgres, free_port},
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use crate::{
+    common::{
+        Rng,
+        cluster::{command, deploy, shared},
+        python::Python,
+        until,
+    },
+    plan::Fault,
+};
+
+const HOSTS: [&str; 2] = ["a", "b"];
+/// Longer than the lease and what others need to take over.
+const PAST_THE_LEASE: Duration = Duration::from_secs(7);
+/// Longer than a worker may be silent about an attempt.
+const PAST_THE_HEARTBEAT: Duration = Duration::from_secs(4);
+const A_WHILE: Duration = Duration::from_secs(2);
+/// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery.
+const POINTS: [&str; 6] = [
+    "before-commit",
+    "after-commit",
+    "after-dispatch",
+    "completion-before-commit",
+    "claim-committed",
+    "inside-recovery",
+];
+/// Runs that old hints are about, and how many of them come at once.
+const OLD_RUNS: u64 = 200;
+const HINTS: usize = 60;
+
+struct Site {
+    id: &'static str,
+    port: u16,
+    /// Its way to PostgreSQL.
+    proxy: Proxy,
+    host: Option<Host>,
+}
+
+pub struct World {
+    // In the order in which they are to end.
+    workers: Vec<Option<Python>>,
+    sites: Vec<Site>,
+    nats: Nats,
+    postgres: Postgres,
+    broker: NatsQueue,
+    runtime: Runtime,
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// None: the programs of the servers are not known.
+    pub fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        // PostgreSQL's user goes through it.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).expect("permissions");
+        let postgres = Postgres::start(dir.path()).expect("PostgreSQL")?;
+        let nats = Nats::start(dir.path()).expect("NATS")?;
+        PostgresStore::migrate(&postgres.url(postgres.address())).expect("a schema");
+        let runtime = Runtime::new().expect("a runtime");
+        let options = NatsOptions { wait_for_server: true, ..NatsOptions::new(&nats.url()) };
+        let broker = runtime.block_on(NatsQueue::connect(options)).expect("a connection");
+        let sites = HOSTS.map(|id| Site {
+            id,
+            port: free_port().expect("a port"),
+            proxy: Proxy::start(postgres.address()).expect("a proxy"),
+            host: None,
+        });
+        let mut world = Self { workers: vec![None, None], sites: sites.into(), nats, postgres, broker, runtime, dir };
+        for n in 0..HOSTS.len() {
+            assert!(world.launch(n, None), "the host starts");
+        }
+        let hosts: Vec<&Host> = world.sites.iter().filter_map(|site| site.host.as_ref()).collect();
+        until("both hosts to have shards", || hosts.iter().all(|host| shared(host)));
+        deploy(hosts[0]);
+        (0..world.workers.len()).for_each(|n| world.hire(n));
+        Some(world)
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.sites.iter().map(|site| format!("127.0.0.1:{}", site.port)).collect()
+    }
+
+    pub fn sink(&self) -> PathBuf {
+        self.dir.path().join("sink")
+    }
+
+    /// Starts a host, which may be to die at a point. False: it did before it listened.
+    fn launch(&mut self, n: usize, abort_at: Option<&str>) -> bool {
+        let site = &mut self.sites[n];
+        let data = self.dir.path().join(site.id);
+        let ledger = self.dir.path().join("ledger").display().to_string();
+        let listen = format!("127.0.0.1:{}", site.port);
+        let (store, queue) = (self.postgres.url(site.proxy.address), self.nats.url());
+        let mut env = vec![("RELIVE_QUEUE", &*queue), ("RELIVE_LEDGER", &*ledger), ("RELIVE_IMAGE_EVERY", "10")];
+        env.push(("RELIVE_LISTEN", &*listen));
+        env.extend(abort_at.map(|point| ("RELIVE_ABORT_AT", point)));
+        site.host = Host::launch(command(&store, &env, &data, site.id), &data);
+        site.host.is_some()
+    }
+
+    /// One worker over HTTP, from one host alone; one over NATS, from all of them.
+    fn hire(&mut self, n: usize) {
+        let server = if n == 0 { format!("http://127.0.0.1:{}", self.sites[0].port) } else { self.nats.url() };
+        let arguments = [server, self.sink().display().to_string()];
+        let arguments = arguments.each_ref().map(String::as_str);
+        self.workers[n] = Some(Python::start("host/cli/tests/chaos/worker.py", &arguments, self.dir.path()));
+    }
+
+    /// Does it, and mends what does not mend itself.
+    pub fn commit(&mut self, fault: Fault, rng: &mut Rng) {
+        let n = rng.between(0, HOSTS.len() as u64 - 1) as usize;
+        match fault {
+            Fault::KillHost => {
+                self.kill(n);
+                assert!(self.launch(n, None), "the host starts");
+            }
+            Fault::KillHostAtPoint => {
+                let point = POINTS[rng.between(0, POINTS.len() as u64 - 1) as usize];
+                self.kill(n);
+                if self.launch(n, Some(&format!("{point}:{}", rng.between(1, 20)))) {
+                    // It gets there, or is killed elsewhere.
+                    let host = self.sites[n].host.as_mut().expect("a host");
+                    let died = host.ends_within(PAST_THE_LEASE);
+                    println!("           {point}: {}", if died { "died there" } else { "did not come there" });
+                }
+                self.kill(n);
+                assert!(self.launch(n, None), "the host starts");
+            }
+            Fault::StopHost => {
+                self.signal_host(n, "STOP");
+                std::thread::sleep(PAST_THE_LEASE);
+                self.signal_host(n, "CONT");
+            }
+            Fault::EndHost => {
+                let host = self.sites[n].host.take().expect("a host");
+                assert_eq!(host.stop(), Some(0), "{}", self.said());
+                assert!(self.launch(n, None), "the host starts");
+            }
+            Fault::KillPostgres => {
+                self.postgres.kill();
+                self.postgres.start_again().expect("PostgreSQL");
+            }
+            Fault::KillNats => {
+                self.nats.kill();
+                std::thread::sleep(A_WHILE);
+                self.nats.start_again().expect("NATS");
+            }
+            Fault::WipeNats => {
+                self.nats.kill();
+                self.nats.wipe().expect("wiped");
+                self.nats.start_again().expect("NATS");
+            }
+            Fault::Cut => self.sites[n].proxy.cut(),
+            Fault::Stall => self.for_a_while(n, Proxy::stall),
+            Fault::Delay => self.for_a_while(n, |proxy| proxy.delay(Duration::from_millis(30))),
+            Fault::LoseReplies => self.lose_replies(n, rng.between(1, 5) as usize),
+            Fault::KillWorker => {
+                drop(self.workers[n].take());
+                self.hire(n);
+            }
+            Fault::StopWorker => {
+                let worker = self.workers[n].as_ref().expect("a worker");
+                worker.signal("STOP");
+                std::thread::sleep(PAST_THE_HEARTBEAT);
+                worker.signal("CONT");
+            }
+            Fault::Redeliver => self.redeliver(rng),
+        }
+    }
+
+    fn kill(&mut self, n: usize) {
+        if let Some(host) = self.sites[n].host.take() {
+            host.kill();
+        }
+    }
+
+    fn signal_host(&self, n: usize, signal: &str) {
+        let pid = self.sites[n].host.as_ref().expect("a host").pid().to_string();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    fn for_a_while(&self, n: usize, what: impl Fn(&Proxy)) {
+        what(&self.sites[n].proxy);
+        std::thread::sleep(A_WHILE);
+        self.sites[n].proxy.pass();
+    }
+
+    /// Answers get lost for as long as it takes until so many were.
+    fn lose_replies(&self, n: usize, count: usize) {
+        let proxy = &self.sites[n].proxy;
+        let goal = proxy.lost() + count;
+        proxy.lose_replies(count);
+        let until = Instant::now() + PAST_THE_LEASE;
+        while proxy.lost() < goal && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// What a broker may do to hints: old ones again, in any order, and some that somebody else took and never answers.
+    fn redeliver(&self, rng: &mut Rng) {
+        let queue = QueueName { namespace: Namespace::default(), queue: "default".into() };
+        let hints: Vec<TaskMessage> = (0..HINTS)
+            .map(|_| TaskMessage {
+                queue: queue.clone(),
+                run: RunKey::in_shard(rng.between(1, OLD_RUNS), Shard(rng.between(0, 255) as u8)),
+                command_no: rng.between(1, 5),
+                attempt: rng.between(1, 3) as u32,
+                republish: rng.next() as u32,
+                activity: "pay".into(),
+                correlation_id: None,
+                trace_id: None,
+            })
+            .collect();
+        let done = self.runtime.block_on(async {
+            self.broker.publish(&hints).await?;
+            // Nobody hears of these for as long as the broker waits for an answer.
+            self.broker.fetch(&queue, HINTS / 2, Duration::from_millis(200)).await
+        });
+        if let Err(error) = done {
+            println!("           the broker is away: {error}");
+        }
+    }
+
+    /// Everything is up again, if it was not.
+    pub fn heal(&mut self) {
+        for n in 0..self.sites.len() {
+            self.sites[n].proxy.pass();
+            if self.sites[n].host.is_none() {
+                assert!(self.launch(n, None), "the host starts");
+            }
+        }
+    }
+
+    /// What any host answers.
+    pub fn ask_any(&self, method: &str, path: &str, body: &Value) -> Value {
+        let mut answer = Value::Null;
+        until(&format!("an answer to {path}"), || {
+            self.sites.iter().filter_map(|site| site.host.as_ref()).any(|host| {
+                match host.call(method, path, body.to_string().as_bytes()) {
+                    Ok((200, told)) => {
+                        answer = told;
+                        true
+                    }
+                    _ => false,
+                }
+            })
+        });
+        answer
+    }
+
+    /// Appends of an epoch that was over, as the hosts' logs have them.
+    pub fn fenced(&self) -> usize {
+        self.logs().iter().map(|(_, log)| log.matches("fenced").count() + log.matches("Fenced").count()).sum()
+    }
+
+    fn logs(&self) -> Vec<(String, String)> {
+        let log = |name: &str, file: &str| {
+            let text = std::fs::read_to_string(self.dir.path().join(name).join(file)).unwrap_or_default();
+            (name.to_owned(), text)
+        };
+        HOSTS.iter().map(|id| log(id, "host.log")).collect()
+    }
+
+    /// The last words of the processes.
+    pub fn said(&self) -> String {
+        let mut said = String::new();
+        for (name, log) in self.logs() {
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(60)..].join("\n");
+            said.push_str(&format!("--- host {name}\n{last}\n"));
+        }
+        for worker in self.workers.iter().flatten() {
+            let text = worker.said();
+            let lines: Vec<&str> = text.lines().collect();
+            let last = lines[lines.len().saturating_sub(20)..].join("\n");
+            said.push_str(&format!("--- worker\n{last}\n"));
+        }
+        said
+    }
+}

@@ -1,0 +1,8 @@
+-- Events that other systems have not been told of, where the event feed is on. key: (run << 24) | the first event id of an
+-- append; `last`: its last one. Written with the events, deleted once a broker has them.
+CREATE TABLE outbox (
+    key   bigint NOT NULL,
+    last  bigint NOT NULL,
+    shard smallint NOT NULL GENERATED ALWAYS AS (((key >> 24) & 255)::smallint) STORED,
+    PRIMARY KEY (shard, key)
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
