@@ -59,8 +59,8 @@ pub use guests::{
 pub use images::ImageConfig;
 pub use message::TaskChange;
 pub use remote::{
-    Beat, ClaimedTask, DEFAULT_QUEUE, Handed, HeldBack, PeerError, PeerPoll, Peers, QueueView, Report, TaskToken, WorkerState,
-    WorkerView,
+    Beat, ClaimedTask, DEFAULT_QUEUE, Handed, HeldBack, PeerError, PeerPoll, Peers, QueueView, Report, TaskToken,
+    WorkerState, WorkerView,
 };
 pub use requests::{
     DeployActivityRequest, DeployHttpRequest, DeployRequest, OnConflict, PollRequest, RegisterRequest, Reuse,

@@ -42,6 +42,10 @@ pub trait Lookup {
     fn has_inbound_key(&self, run: RunKey, key: &str) -> Result<bool, Self::Error>;
     fn open_run(&self, namespace: &Namespace, id: &WorkflowId) -> Result<Option<RunId>, Self::Error>;
     fn name(&self, run: RunKey) -> Result<Option<(Namespace, WorkflowId)>, Self::Error>;
+    /// The epoch under which the run's shard is owned; 0 where nobody shares the store, or nobody has it yet.
+    fn shard_epoch(&self, _run: RunKey) -> Result<u64, Self::Error> {
+        Ok(0)
+    }
 }
 
 /// Why an item goes no further: it is refused, or the store itself failed.
@@ -77,6 +81,11 @@ pub fn judge<L: Lookup>(rows: &L, item: &AppendItem) -> Result<Judged, Stop<L::E
         Some(new) => {
             if let Some(head) = rows.head(item.run).map_err(Stop::Store)? {
                 return Err(conflict(item.expected, head.last_event_id).into());
+            }
+            // A new run has no row that could fence: an owner of before must not begin what others have begun since.
+            let owner = rows.shard_epoch(item.run).map_err(Stop::Store)?;
+            if let Some(epoch) = item.epoch.filter(|epoch| *epoch < owner) {
+                return Err(AppendError::Fenced { epoch, owner }.into());
             }
             let key = &new.execution;
             if let Some(run_id) = rows.open_run(&key.namespace, &key.workflow_id).map_err(Stop::Store)? {

@@ -34,7 +34,7 @@ impl Effects {
             let keys: BTreeSet<&str> = effects.iter().map(|(key, _)| key.as_str()).collect();
             let attempts: BTreeSet<_> = effects.iter().collect();
             if keys.len() > 1 || attempts.len() < effects.len() {
-                doubled.push(order.clone());
+                doubled.push(format!("{order}: {effects:?}"));
             }
         }
         doubled

@@ -36,6 +36,8 @@ const PAST_THE_LEASE: Duration = Duration::from_secs(7);
 /// Longer than a worker may be silent about an attempt.
 const PAST_THE_HEARTBEAT: Duration = Duration::from_secs(4);
 const A_WHILE: Duration = Duration::from_secs(2);
+/// For a host to do what it was at.
+const A_MOMENT: Duration = Duration::from_millis(300);
 /// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery.
 const POINTS: [&str; 6] = [
     "before-commit",
@@ -65,6 +67,8 @@ pub struct World {
     postgres: Postgres,
     broker: NatsQueue,
     runtime: Runtime,
+    /// Appends that were refused because their epoch was over.
+    fenced: u64,
     dir: tempfile::TempDir,
 }
 
@@ -87,7 +91,8 @@ impl World {
             proxy: Proxy::start(postgres.address()).expect("a proxy"),
             host: None,
         });
-        let mut world = Self { workers: vec![None, None], sites: sites.into(), nats, postgres, broker, runtime, dir };
+        let mut world =
+            Self { workers: vec![None, None], sites: sites.into(), nats, postgres, broker, runtime, fenced: 0, dir };
         for n in 0..HOSTS.len() {
             assert!(world.launch(n, None), "the host starts");
         }
@@ -152,6 +157,8 @@ impl World {
                 self.signal_host(n, "STOP");
                 std::thread::sleep(PAST_THE_LEASE);
                 self.signal_host(n, "CONT");
+                std::thread::sleep(A_MOMENT);
+                self.fenced += self.fenced_at(n);
             }
             Fault::EndHost => {
                 let host = self.sites[n].host.take().expect("a host");
@@ -271,9 +278,16 @@ impl World {
         answer
     }
 
-    /// Appends of an epoch that was over, as the hosts' logs have them.
-    pub fn fenced(&self) -> usize {
-        self.logs().iter().map(|(_, log)| log.matches("fenced").count() + log.matches("Fenced").count()).sum()
+    /// Appends of an epoch that was over, as far as they were seen.
+    pub fn fenced(&self) -> u64 {
+        self.fenced
+    }
+
+    fn fenced_at(&self, n: usize) -> u64 {
+        let host = self.sites[n].host.as_ref().expect("a host");
+        let Ok((200, Value::String(text))) = host.call("GET", "/metrics", b"") else { return 0 };
+        let line = text.lines().find_map(|line| line.strip_prefix("persistence_errors{kind=\"fenced\"} "));
+        line.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0) as u64
     }
 
     fn logs(&self) -> Vec<(String, String)> {

@@ -192,6 +192,29 @@ pub fn who_takes_a_run_fences_the_owner_before(store: &dyn SharedStore) {
     append(store, &script.item(Some(3), [signal("x")])).unwrap();
 }
 
+pub fn an_owner_of_before_begins_no_run(store: &dyn SharedStore) {
+    let (a, b) = (host("a", 1), host("b", 2));
+    let shard = Script::new(store, "x").run.shard();
+    let claimed = |host: &HostBeat| {
+        store.beat(host).unwrap();
+        claim(store, host, &set([shard.0])).remove(0).epoch
+    };
+    let first = claimed(&a);
+    append(store, &Script::new(store, "of-a").start(Some(first))).unwrap();
+    let late = Script::new(store, "late").start(Some(first));
+    store.beat(&expired(&a)).unwrap();
+    let second = claimed(&b);
+    let fenced = AppendError::Fenced { epoch: first, owner: second };
+    assert_eq!(append(store, &late), Err(fenced.clone()));
+    // In one batch with what is good.
+    let good = Script::new(store, "of-b").start(Some(second));
+    let outcomes = store.append(&[late.clone(), good.clone()]);
+    assert_eq!((&outcomes[0], outcomes[1].is_ok()), (&Err(fenced), true));
+    let again = AppendError::Conflict { expected: 0, actual: 1, tail: good.events.clone() };
+    assert_eq!(append(store, &good), Err(again), "what was taken is found again");
+    assert!(store.find(&Namespace::default(), &super::support::workflow_id("late"), None).unwrap().is_none());
+}
+
 fn append(store: &dyn SharedStore, item: &AppendItem) -> Result<Appended, AppendError> {
     store.append(std::slice::from_ref(item)).remove(0)
 }

@@ -40,7 +40,7 @@ macro_rules! cluster_suite {
         $crate::contract_suite! { @ $with;
             two_hosts_see_each_other one_id_belongs_to_one_process free_shards_are_claimed_once a_dead_hosts_shards_are_taken
             shards_are_let_go_in_good_order a_draining_host_gets_no_more claims_at_once_give_a_shard_to_one
-            who_takes_a_run_fences_the_owner_before the_catalogs_revision_grows
+            who_takes_a_run_fences_the_owner_before an_owner_of_before_begins_no_run the_catalogs_revision_grows
             workers_come_and_go workers_are_replaced silent_workers_are_lost there_are_only_so_many_workers
             workers_are_listed_with_what_they_have
         }

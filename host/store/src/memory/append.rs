@@ -41,6 +41,10 @@ impl Lookup for State {
         Ok(key.and_then(|key| self.runs.get(key)).map(|r| r.row.execution.run_id))
     }
 
+    fn shard_epoch(&self, _run: RunKey) -> Result<u64, Infallible> {
+        Ok(self.fence)
+    }
+
     fn name(&self, run: RunKey) -> Result<Option<(Namespace, WorkflowId)>, Infallible> {
         Ok(self.runs.get(&run).map(|r| (r.row.execution.namespace.clone(), r.row.execution.workflow_id.clone())))
     }

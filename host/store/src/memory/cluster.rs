@@ -45,6 +45,10 @@ impl Default for Hosts {
 }
 
 impl Hosts {
+    pub(super) fn epoch(&self, shard: Shard) -> u64 {
+        self.shards[shard.index()].epoch
+    }
+
     fn now(&self) -> Instant {
         Instant::now() + self.ahead
     }

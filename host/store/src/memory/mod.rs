@@ -43,6 +43,8 @@ struct State {
     open: HashMap<(Namespace, WorkflowId), RunKey>,
     timers: BTreeSet<TimerRow>,
     last_key: u64,
+    /// The epoch under which the shard of the run that is appended to is owned.
+    fence: u64,
 }
 
 /// Histories and catalog in memory.
@@ -80,8 +82,14 @@ impl Run {
 
 impl HistoryStore for MemoryStore {
     fn append(&self, batch: &[AppendItem]) -> Vec<Result<Appended, AppendError>> {
+        // No shard changes its owner meanwhile.
+        let hosts = self.hosts.lock();
         let mut state = self.state.lock();
-        batch.iter().map(|item| state.append(item)).collect()
+        let append = |item: &AppendItem| {
+            state.fence = hosts.epoch(item.run.shard());
+            state.append(item)
+        };
+        batch.iter().map(append).collect()
     }
 
     fn allocate_run_key(&self, shard: Shard) -> Result<RunKey, StoreError> {

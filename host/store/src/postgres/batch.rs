@@ -41,6 +41,7 @@ struct Created<'a> {
     texts: [Vec<&'a str>; 3],
     blocked: Vec<Option<String>>,
     correlation_id: Vec<Option<&'a str>>,
+    shards: Vec<i16>,
 }
 
 #[derive(Default)]
@@ -206,6 +207,7 @@ impl<'a> Batch<'a> {
         push(&mut rows.texts, [key.namespace.as_str(), key.workflow_id.as_str(), &*new.workflow]);
         rows.blocked.push(item.row.blocked.map(|b| b.to_string()));
         rows.correlation_id.push(new.correlation_id.as_deref());
+        rows.shards.push(item.run.shard().0.into());
     }
 
     fn log(&mut self, item: &'a AppendItem, after: &Head) -> Result<()> {
@@ -329,7 +331,7 @@ impl<'a> Batch<'a> {
 
     fn add_created(&self, args: Args) -> Args {
         let rows = &self.created;
-        let args = rows.numbers.iter().fold(args, Args::add);
+        let args = rows.numbers.iter().fold(args.add(&rows.shards), Args::add);
         let args = args.add(&rows.closed_at).add(&rows.status).add(&rows.hash).add(&rows.run_id).add(&rows.digest);
         let args = rows.texts.iter().fold(args, Args::add);
         args.add(&rows.blocked).add(&rows.correlation_id)

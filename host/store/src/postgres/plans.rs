@@ -26,6 +26,7 @@ fn statements() -> Vec<(&'static str, String)> {
         ("append: a step", statement::compose(bits(&step))),
         ("append: everything at once", statement::compose(bits(&everything))),
         ("append: rows locked", owned(slow::LOCK)),
+        ("append: shards locked", owned(slow::FENCES)),
         ("append: keys known", owned(slow::KNOWN_KEYS)),
         ("append: open runs", owned(slow::OPEN_RUNS)),
         ("take over a run", owned(read::TAKE)),

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use relive_core::{
-    Namespace, RunId, RunKey, WorkflowId,
+    Namespace, RunId, RunKey, Shard, WorkflowId,
     ports::{AppendError, AppendItem, Appended, NewExecution},
 };
 
@@ -25,6 +25,9 @@ pub(super) const LOCK: &str = concat!(
     rows::execution_columns!(),
     " FROM executions WHERE key = ANY ($1::int8[]) ORDER BY key FOR UPDATE"
 );
+/// Nobody claims these shards before the transaction ends.
+pub(super) const FENCES: &str =
+    "SELECT shard, epoch FROM shards WHERE shard = ANY ($1::int2[]) ORDER BY shard FOR KEY SHARE";
 pub(super) const KNOWN_KEYS: &str = "SELECT k.run, k.key FROM unnest($1::int8[], $2::text[]) AS n(run, key) \
     JOIN inbound_keys k ON k.run = n.run AND k.key = n.key";
 pub(super) const OPEN_RUNS: &str = "SELECT n.namespace, n.workflow_id, x.run_id \
@@ -109,6 +112,7 @@ struct Rows<'a> {
     heads: HashMap<RunKey, (Head, (Namespace, WorkflowId))>,
     keys: HashSet<(RunKey, String)>,
     open: HashMap<(Namespace, WorkflowId), RunId>,
+    epochs: HashMap<Shard, u64>,
     judged: Vec<(&'a AppendItem, std::result::Result<Judged, AppendError>)>,
 }
 
@@ -144,6 +148,11 @@ impl<'a> Rows<'a> {
             .collect();
         let (namespaces, ids): (Vec<&str>, Vec<&str>) = names.into_iter().unzip();
         if !ids.is_empty() {
+            store.count_round_trip();
+            let shards: Vec<i16> = all().map(|item| item.run.shard().0.into()).collect();
+            for row in link.rows(FENCES, Args::default().add(shards).done()?)? {
+                rows.epochs.insert(Shard(rows::tiny(&row, 0)?), rows::number(&row, 1)?);
+            }
             store.count_round_trip();
             for row in link.rows(OPEN_RUNS, Args::default().add(namespaces).add(ids).done()?)? {
                 let name = (rows::namespace(&row, 0)?, rows::workflow_id(&row, 1)?);
@@ -227,6 +236,10 @@ impl Lookup for Rows<'_> {
 
     fn open_run(&self, namespace: &Namespace, id: &WorkflowId) -> std::result::Result<Option<RunId>, Self::Error> {
         Ok(self.open.get(&(namespace.clone(), id.clone())).copied())
+    }
+
+    fn shard_epoch(&self, run: RunKey) -> std::result::Result<u64, Self::Error> {
+        Ok(self.epochs.get(&run.shard()).copied().unwrap_or(0))
     }
 
     fn name(&self, run: RunKey) -> std::result::Result<Option<(Namespace, WorkflowId)>, Self::Error> {

@@ -167,8 +167,10 @@ const UPDATED: &str = "updated AS (UPDATE executions x SET epoch = greatest(x.ep
     AND (SELECT true FROM inbound_keys k WHERE k.run = n.key AND k.key = n.inbound_key) IS NULL \
     RETURNING x.key)";
 
-/// New runs. A key or workflow id that is taken leaves the run out.
-const CREATED: &str = "created AS (INSERT INTO executions (key, epoch, last_event_id, last_timestamp, last_inbound_id, \
+/// New runs. A key or workflow id that is taken leaves the run out, and so does an epoch that is over: a new run has no row
+/// that could fence. Locked in order, as claims of shards are.
+const CREATED: &str = "fences AS MATERIALIZED (SELECT s.shard, s.epoch FROM shards s WHERE s.shard = ANY (?::int2[]) \
+    ORDER BY s.shard FOR KEY SHARE), created AS (INSERT INTO executions (key, epoch, last_event_id, last_timestamp, last_inbound_id, \
     applied_through, command_count, history_bytes, log_count, crashes, started_at, closed_at, status, last_hash, run_id, digest, \
     namespace, workflow_id, workflow, blocked, correlation_id) \
     SELECT n.key, n.epoch, n.last_event_id, n.last_timestamp, n.last_inbound_id, n.applied_through, n.command_count, \
@@ -177,9 +179,10 @@ const CREATED: &str = "created AS (INSERT INTO executions (key, epoch, last_even
     FROM unnest(?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], \
     ?::int8[], ?::int2[], ?::bytea[], ?::text[], ?::bytea[], ?::text[], ?::text[], ?::text[], ?::text[], ?::text[]) AS n(key, \
     epoch, last_event_id, last_timestamp, last_inbound_id, applied_through, command_count, history_bytes, log_count, \
-    started_at, closed_at, status, last_hash, run_id, digest, namespace, workflow_id, workflow, blocked, correlation_id)";
+    started_at, closed_at, status, last_hash, run_id, digest, namespace, workflow_id, workflow, blocked, correlation_id) \
+    JOIN fences f ON f.shard = (n.key & 255)::int2 WHERE (n.epoch = 0 OR f.epoch <= n.epoch)";
 /// After the updates: a run may take the workflow id of one that ends in the same statement.
-const CREATED_AFTER: &str = " WHERE (SELECT count(*) FROM updated) >= 0";
+const CREATED_AFTER: &str = " AND (SELECT count(*) FROM updated) >= 0";
 const CREATED_END: &str = " ON CONFLICT DO NOTHING RETURNING key)";
 
 const EVENTS: &str = "put_events AS (INSERT INTO events (key, timestamp, version, type, codec, hash, bytes) \
@@ -248,10 +251,12 @@ mod tests {
     fn parameters_are_numbered_through() {
         assert_eq!(numbered("a ? b ?::int8[]"), "a $1 b $2::int8[]");
         let all = compose(Part::ALL.iter().fold(0, |parts, part| parts | part.bit()));
-        assert!(all.contains("$83") && !all.contains("$84") && !all.contains('?'), "{all}");
+        assert!(all.contains("$84") && !all.contains("$85") && !all.contains('?'), "{all}");
         let events = compose(Part::Created.bit() | Part::Events.bit());
         assert!(
-            events.starts_with("WITH created AS") && events.contains(", done AS (SELECT key FROM created), put_events")
+            events.starts_with("WITH fences AS")
+                && events.contains(", created AS")
+                && events.contains(", done AS (SELECT key FROM created), put_events")
         );
     }
 }
