@@ -9,9 +9,10 @@ use anyhow::{Context, ensure};
 use relive_store::contract::database::TestDatabase;
 
 use crate::{
-    Figures,
+    Figures, crowds,
     figures::{CONCURRENT, EXECUTIONS, RUNS, STEPS, burst, gaps, median},
     host::Host,
+    workers,
 };
 
 /// Deaths that are measured; the worst counts.
@@ -27,7 +28,7 @@ fn database() -> anyhow::Result<TestDatabase> {
 pub fn steps(data: &Path) -> anyhow::Result<Figures> {
     const SEQUENCE: u64 = 2_000;
     let database = database()?;
-    let host = Host::member(data, &database.url, "a")?;
+    let host = Host::member(data, &database.url, "a", &[])?;
     host.deploy_steps()?;
     burst(&host, CONCURRENT, 200, "echo")?;
     let round_trips = |host: &Host| host.status().map(|s| s["commits"].as_f64().unwrap_or(0.0));
@@ -54,13 +55,43 @@ pub fn steps(data: &Path) -> anyhow::Result<Figures> {
     ]))
 }
 
+/// The work of `steps` by a worker process over NATS, on one host.
+pub fn nats_workers(data: &Path) -> anyhow::Result<Figures> {
+    let database = database()?;
+    let server = std::env::var("RELIVE_TEST_NATS").context("RELIVE_TEST_NATS names the broker")?;
+    let queue = format!("{server}/bench-{}", std::process::id());
+    let host = Host::member(data, &database.url, "a", &["--queue", &queue])?;
+    host.deploy_steps()?;
+    let _worker = workers::start_at(&queue)?;
+    burst(&host, CONCURRENT, 100, "worker-echo")?;
+    let mut rates = Vec::new();
+    for _ in 0..RUNS {
+        let took = burst(&host, CONCURRENT, EXECUTIONS / 2, "worker-echo")?;
+        rates.push((EXECUTIONS / 2 * STEPS) as f64 / took.as_secs_f64());
+    }
+    workers::verified(&host)?;
+    Ok(Figures::from([("pg_nats_worker_steps_per_s", median(rates))]))
+}
+
+/// 100,000 timers that are due within a second, and how late timers are that come all the time.
+pub fn timers(data: &Path) -> anyhow::Result<Figures> {
+    const DUE: u64 = 100_000;
+    const LEAD_MS: u64 = 120_000;
+    let database = database()?;
+    let host = Host::member(data, &database.url, "a", &[])?;
+    host.deploy_steps()?;
+    let took = crowds::fire(&host, DUE, LEAD_MS)?;
+    let late = crowds::lateness(&host)?;
+    Ok(Figures::from([("pg_timers_100k_s", took.as_secs_f64()), ("pg_timer_late_ms_p99", late)]))
+}
+
 /// From `kill -9` of a host until every open execution has moved on the other one.
 pub fn failover(data: &Path) -> anyhow::Result<Figures> {
     let database = database()?;
     let start = |id: &str| {
         let folder = data.join(id);
         std::fs::create_dir_all(&folder)?;
-        Host::member(&folder, &database.url, id)
+        Host::member(&folder, &database.url, id, &[])
     };
     let mut survivor = start("h0")?;
     survivor.deploy_steps()?;

@@ -96,13 +96,18 @@ pub fn sleepers(data: &Path) -> anyhow::Result<Figures> {
 pub fn timers(data: &Path) -> anyhow::Result<Figures> {
     const DUE: u64 = 20_000;
     let host = Host::with_steps(data, &[])?;
-    let lead = 30_000;
+    let rate = DUE as f64 / fire(&host, DUE, 30_000)?.as_secs_f64();
+    Ok(Figures::from([("timers_per_s", rate), ("timer_late_ms_p99", lateness(&host)?)]))
+}
+
+/// From the moment at which so many timers are due, in `lead` ms from now, until all of them have fired.
+pub fn fire(host: &Host, due: u64, lead: u64) -> anyhow::Result<Duration> {
     let origin = now_ms()?;
-    start_all(&host, DUE, |n| {
+    start_all(host, due, |n| {
         let left = (origin + lead).saturating_sub(now_ms().unwrap_or(origin));
         nap(n, left)
     })?;
-    ensure!(now_ms()? < origin + lead - 1_000, "the host is too slow to start {DUE} executions in time");
+    ensure!(now_ms()? < origin + lead - 1_000, "the host is too slow to start {due} executions in time");
     let mut connection = host.connect()?;
     std::thread::sleep(Duration::from_millis((origin + lead).saturating_sub(now_ms()?)));
     let began = Instant::now();
@@ -111,12 +116,11 @@ pub fn timers(data: &Path) -> anyhow::Result<Figures> {
         ensure!(began.elapsed() < Duration::from_secs(120), "the timers do not come to an end");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let rate = DUE as f64 / began.elapsed().as_secs_f64();
-    Ok(Figures::from([("timers_per_s", rate), ("timer_late_ms_p99", lateness(&host)?)]))
+    Ok(began.elapsed())
 }
 
 /// 200 executions that sleep for 100 ms, 50 times: 2,000 timers a second.
-fn lateness(host: &Host) -> anyhow::Result<f64> {
+pub fn lateness(host: &Host) -> anyhow::Result<f64> {
     const NAPPERS: u64 = 200;
     start_all(host, NAPPERS, |n| {
         format!(r#"{{"workflow":"nap","workflow_id":"again{n}","input":{{"ms":100,"times":50}}}}"#)

@@ -39,6 +39,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("idle", crowds::idle),
     ("start", start),
     ("cluster", cluster::steps),
+    ("nats-workers", cluster::nats_workers),
+    ("pg-timers", cluster::timers),
     ("failover", cluster::failover),
 ];
 

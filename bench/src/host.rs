@@ -30,8 +30,8 @@ impl Host {
     }
 
     /// A host of a cluster on the database at `url`.
-    pub fn member(data: &Path, url: &str, id: &str) -> anyhow::Result<Self> {
-        Self::launch(data, "serve", &["--store", url, "--host-id", id]).map(|(host, _)| host)
+    pub fn member(data: &Path, url: &str, id: &str, extra: &[&str]) -> anyhow::Result<Self> {
+        Self::launch(data, "serve", &[&["--store", url, "--host-id", id], extra].concat()).map(|(host, _)| host)
     }
 
     fn launch(data: &Path, verb: &str, extra: &[&str]) -> anyhow::Result<(Self, Duration)> {

@@ -23,7 +23,7 @@ const POLLERS: usize = 1_000;
 const IDLE: Duration = Duration::from_secs(20);
 
 /// A worker process, ended with its owner.
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -42,8 +42,13 @@ pub fn work(server: &str) -> anyhow::Result<()> {
 }
 
 fn start(host: &Host) -> anyhow::Result<Process> {
+    start_at(&format!("http://{}", host.address))
+}
+
+/// A worker that reaches its hosts there.
+pub fn start_at(server: &str) -> anyhow::Result<Process> {
     let child = Command::new(std::env::current_exe()?)
-        .args([WORKER, &format!("http://{}", host.address)])
+        .args([WORKER, server])
         .stdin(Stdio::null())
         .spawn()
         .context("start a worker")?;
@@ -128,7 +133,7 @@ pub fn python(data: &Path) -> anyhow::Result<Figures> {
     Ok(Figures::from([("python_worker_steps_per_s", (EXECUTIONS / 4 * STEPS) as f64 / took.as_secs_f64())]))
 }
 
-fn verified(host: &Host) -> anyhow::Result<()> {
+pub fn verified(host: &Host) -> anyhow::Result<()> {
     let report = host.connect()?.json("POST", "/v1/namespaces/default/verify", b"")?;
     ensure!(report["findings"].as_array().is_some_and(Vec::is_empty), "verify found something: {report}");
     Ok(())

@@ -152,24 +152,34 @@ impl Drop for Postgres {
     }
 }
 
-/// A nats-server with JetStream.
+/// A nats-server.
 pub struct Nats {
     program: PathBuf,
     dir: PathBuf,
     port: u16,
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
 impl Nats {
-    /// Starts one, with its data below `dir`. None: nobody says where the program is.
+    /// Starts one with JetStream, with its data below `dir`. None: nobody says where the program is.
     ///
     /// # Errors
     /// What went wrong.
     pub fn start(dir: &Path) -> io::Result<Option<Self>> {
+        Self::with(dir, &["--jetstream"])
+    }
+
+    /// One with these arguments.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn with(dir: &Path, arguments: &[&str]) -> io::Result<Option<Self>> {
         let Some(program) = std::env::var_os(NATS_SERVER).map(PathBuf::from) else { return Ok(None) };
         let dir = dir.join("nats");
         std::fs::create_dir_all(&dir)?;
-        let mut server = Self { program, dir, port: free_port()?, child: None };
+        let mut server = Self { program, dir, port: free_port()?, arguments: Vec::new(), child: None };
+        server.arguments = arguments.iter().map(|text| (*text).to_owned()).collect();
         server.start_again()?;
         Ok(Some(server))
     }
@@ -187,8 +197,14 @@ impl Nats {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log"))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(&self.program);
-        command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--jetstream", "--store_dir"]);
-        command.arg(self.dir.join("data")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string()]);
+        command
+            .args(&self.arguments)
+            .arg("--store_dir")
+            .arg(self.dir.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let mut child = command.spawn()?;
         let port = self.port;
         // It greets who comes.

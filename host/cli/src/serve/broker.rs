@@ -28,8 +28,9 @@ pub fn check(url: &str, insecure: bool) -> Result<(), Failure> {
 }
 
 /// Connects, and makes sure that the broker can do what it is needed for.
-pub async fn open(url: &str, host_id: &str) -> Result<Arc<NatsQueue>, Failure> {
-    let options = NatsOptions { name: format!("relive {host_id}"), ..NatsOptions::new(url) };
+pub async fn open(url: &str, host_id: &str, replicas: u32) -> Result<Arc<NatsQueue>, Failure> {
+    let replicas = usize::try_from(replicas).unwrap_or(1);
+    let options = NatsOptions { name: format!("relive {host_id}"), replicas, ..NatsOptions::new(url) };
     let connected = match NatsQueue::connect(options.clone()).await {
         Err(error) if error.kind == QueueErrorKind::Unavailable => {
             tracing::warn!(%error, "the broker is not reached; hosts ask each other until it is");

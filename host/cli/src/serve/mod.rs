@@ -72,7 +72,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     config.engine = args.engine.config();
     config.bench_activities = args.bench_activities;
     let broker = match &args.queue {
-        Some(url) => Some(runtime.block_on(broker::open(url, &host_id))?),
+        Some(url) => Some(runtime.block_on(broker::open(url, &host_id, args.queue_replicas))?),
         None => None,
     };
     let membership = Membership {

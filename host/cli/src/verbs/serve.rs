@@ -22,6 +22,10 @@ pub struct Args {
     /// password if other machines reach it. Without it, hosts ask each other twice a second
     #[arg(long, env = "RELIVE_QUEUE", hide_env_values = true, value_name = "URL")]
     pub queue: Option<String>,
+    /// Servers of a NATS cluster that keep each hint and each event of the feed. All hosts of a cluster need the same
+    /// number
+    #[arg(long, env = "RELIVE_QUEUE_REPLICAS", hide_env_values = true, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=5), value_name = "N")]
+    pub queue_replicas: u32,
     /// Publish every event of every history to the broker, for other systems (docs/event-feed.md). All hosts of a cluster
     /// need the same setting
     #[arg(long, env = "RELIVE_EVENT_FEED", hide_env_values = true)]

@@ -1,4 +1,4 @@
-//! A disk that fails when a test says so: a library that is loaded before libc's and stands between the host and the
+//! A disk that fails and a clock that jumps when a test says so: a library that is loaded before libc's and stands between the host and the
 //! kernel. Needs a C compiler, as the build does.
 
 use std::{
@@ -11,7 +11,8 @@ use relive_testkit::process::Host;
 use super::relive;
 
 /// Every sync fails with EIO while the file is there that `RELIVE_TEST_BREAK` names, and every write to a file with
-/// ENOSPC while the one is there that `RELIVE_TEST_FULL` names.
+/// ENOSPC while the one is there that `RELIVE_TEST_FULL` names. The time of day is an hour ahead while the one is there
+/// that `RELIVE_TEST_AHEAD` names.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,6 +21,7 @@ const SOURCE: &str = r#"
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 static int there(const char *variable) {
     const char *file = getenv(variable);
@@ -35,6 +37,12 @@ static int sync_by(const char *name, int fd) {
     if (there("RELIVE_TEST_BREAK")) REFUSE(EIO);
     REAL(fsync, name);
     return real(fd);
+}
+int clock_gettime(clockid_t id, struct timespec *at) {
+    REAL(clock_gettime, "clock_gettime");
+    int failed = real(id, at);
+    if (!failed && id == CLOCK_REALTIME && there("RELIVE_TEST_AHEAD")) at->tv_sec += 3600;
+    return failed;
 }
 int fsync(int fd) { return sync_by("fsync", fd); }
 int fdatasync(int fd) { return sync_by("fdatasync", fd); }
@@ -65,6 +73,7 @@ pub struct Shim {
     library: PathBuf,
     broken: PathBuf,
     full: PathBuf,
+    ahead: PathBuf,
 }
 
 impl Shim {
@@ -75,7 +84,7 @@ impl Shim {
         command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
         let built = command.output().expect("a C compiler; type: apt-get update && apt-get install -y build-essential");
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        Self { library, broken: dir.join("broken"), full: dir.join("full") }
+        Self { library, broken: dir.join("broken"), full: dir.join("full"), ahead: dir.join("ahead") }
     }
 
     /// A host on this disk. `None`: it ended before it listened.
@@ -96,6 +105,15 @@ impl Shim {
 
     pub fn syncs_fail(&self, fail: bool) {
         switch(&self.broken, fail);
+    }
+
+    /// What makes a command's process have this clock.
+    pub fn clock(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("RELIVE_TEST_AHEAD", &self.ahead);
+    }
+
+    pub fn is_ahead(&self, ahead: bool) {
+        switch(&self.ahead, ahead);
     }
 
     pub fn is_full(&self, full: bool) {

@@ -238,9 +238,7 @@ impl Owner {
         };
         // A worker that was silent for too long is as good as lost; one that took too long is not.
         lost |= timeout == Some(TimeoutType::Heartbeat);
-        let Some((_, options)) = task.asked() else {
-            return;
-        };
+        let Some((_, options)) = task.asked() else { return };
         let draw = (u64::from_le_bytes(crate::ids::seed()[..8].try_into().unwrap_or_default()) >> 11) as f64
             / (1u64 << 53) as f64;
         context.metrics.attempt_failed(failure.kind);
