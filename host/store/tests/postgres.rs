@@ -395,6 +395,7 @@ INSERT INTO timers (key, deadline) SELECT ((n << 8 | n % 256) << 24) | 2, n FROM
 INSERT INTO inbound_keys SELECT n << 8, 'm:' || n FROM generate_series(1::bigint, 20000) n;
 INSERT INTO published SELECT n << 8, 1, 'k', '1' FROM generate_series(1::bigint, 20000) n;
 INSERT INTO logs SELECT (n << 8) << 24, 1, 1, '\\x00', '[]' FROM generate_series(1::bigint, 20000) n;
+INSERT INTO outbox SELECT (n << 8) << 24, 1 FROM generate_series(1::bigint, 20000) n;
 INSERT INTO images SELECT (n << 8) << 24, '\\x00' FROM generate_series(1::bigint, 20000) n;
 ANALYZE";
 

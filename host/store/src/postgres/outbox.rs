@@ -14,11 +14,11 @@ use super::{
 };
 use crate::columns::{row_key, split_key};
 
-/// A shard's rows are one range of the primary key. What another host is at just now is left to it.
+/// A shard's rows are one range of an index. What another host is at just now is left to it.
 pub(super) const UNPUBLISHED: &str = "SELECT key, last FROM outbox WHERE shard = ANY ($1) AND key > $2 ORDER BY key LIMIT $3 \
     FOR UPDATE SKIP LOCKED";
 pub(super) const PUBLISHED: &str = "DELETE FROM outbox o USING unnest($1::int8[]) AS n(key) \
-    WHERE o.shard = ((n.key >> 24) & 255)::int2 AND o.key = n.key";
+    WHERE o.key = n.key";
 
 fn unpublished(row: &PgRow) -> Sql<Unpublished> {
     let (run, first) = split_key(sqlx::Row::try_get(row, 0)?);
