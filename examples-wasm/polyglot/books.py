@@ -11,6 +11,7 @@ import http.server
 import json
 import socket
 import sys
+import threading
 
 PORT, BOOKS, LOSE_FIRST = int(sys.argv[1]), sys.argv[2], "--lose-first" in sys.argv[3:]
 
@@ -24,6 +25,9 @@ def bookings() -> dict:
         return {}
 
 
+MADE, LOCK = bookings(), threading.Lock()
+
+
 class Books(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -32,12 +36,14 @@ class Books(http.server.BaseHTTPRequestHandler):
         key = self.headers["idempotency-key"]
         if not key:
             return self.answer(400, {"code": "no-key", "message": "send an idempotency-key"})
-        made = bookings()
-        row = made.get(key)
-        if row is None:
-            row = {"number": len(made) + 1, "key": key, "order": task["input"]}
-            with open(BOOKS, "a") as file:
-                file.write(json.dumps(row) + "\n")
+        with LOCK:
+            row = MADE.get(key)
+            fresh = row is None
+            if fresh:
+                row = MADE[key] = {"number": len(MADE) + 1, "key": key, "order": task["input"]}
+                with open(BOOKS, "a") as file:
+                    file.write(json.dumps(row) + "\n")
+        if fresh:
             if LOSE_FIRST:
                 self.close_connection = True
                 return self.connection.shutdown(socket.SHUT_RDWR)
@@ -57,6 +63,6 @@ class Books(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.HTTPServer(("127.0.0.1", PORT), Books)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Books)
 print(f"http://127.0.0.1:{server.server_port}", flush=True)
 server.serve_forever()
