@@ -5,6 +5,7 @@
 //! (`contract`, behind the feature of that name).
 //! Nothing here knows what events mean, how turns run, or that there is HTTP.
 
+mod artifacts;
 mod check;
 mod columns;
 #[cfg(feature = "contract")]

@@ -367,6 +367,30 @@ fn calls_may_come_from_any_thread() {
 }
 
 #[test]
+fn large_events_are_kept_once_and_checked() {
+    let Some(database) = TestDatabase::migrated() else { return };
+    let store = database.store();
+    let text = format!("\"{}\"", "z".repeat(100 << 10));
+    let scripts = ["a", "b"].map(|id| {
+        let mut script = Script::started(&store, id);
+        let mut item = script.item(Some(1), [scheduled(1, &text)]);
+        item.put_tasks = vec![script.task(1, 2)];
+        script.append(&store, &item).unwrap();
+        script
+    });
+    let count = |sql: &str| query_sql(&database.url, sql).remove(0);
+    assert_eq!(count("SELECT count(*)::text FROM artifacts"), "1");
+    assert_eq!(count("SELECT max(length(bytes))::text FROM events WHERE codec >= 64"), "32");
+    run_sql(&database.url, "UPDATE artifacts SET bytes = '\\x00'");
+    for script in &scripts {
+        assert_eq!(store.read_from(script.run, 1, 1).unwrap().len(), 1, "what is small is as it was");
+        assert_eq!(store.read_from(script.run, 1, 9).unwrap_err().kind, StoreErrorKind::Corrupt);
+    }
+    run_sql(&database.url, "DELETE FROM artifacts");
+    assert_eq!(store.read_from(scripts[0].run, 1, 9).unwrap_err().kind, StoreErrorKind::Corrupt);
+}
+
+#[test]
 fn images_of_ended_runs_are_not_left_behind() {
     let Some(database) = TestDatabase::migrated() else { return };
     let store = database.store();
@@ -396,6 +420,7 @@ INSERT INTO inbound_keys SELECT n << 8, 'm:' || n FROM generate_series(1::bigint
 INSERT INTO published SELECT n << 8, 1, 'k', '1' FROM generate_series(1::bigint, 20000) n;
 INSERT INTO logs SELECT (n << 8) << 24, 1, 1, '\\x00', '[]' FROM generate_series(1::bigint, 20000) n;
 INSERT INTO outbox SELECT (n << 8) << 24, 1 FROM generate_series(1::bigint, 20000) n;
+INSERT INTO artifacts SELECT decode(md5(n::text), 'hex'), 'event', n, 1, '\\x00' FROM generate_series(1::bigint, 20000) n;
 INSERT INTO images SELECT (n << 8) << 24, '\\x00' FROM generate_series(1::bigint, 20000) n;
 ANALYZE";
 

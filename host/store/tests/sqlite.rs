@@ -203,6 +203,34 @@ fn a_flipped_byte_is_noticed() {
 }
 
 #[test]
+fn large_events_are_kept_once_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let text = format!("\"{}\"", "z".repeat(100 << 10));
+    let scripts = ["a", "b"].map(|id| {
+        let mut script = Script::started(&store, id);
+        let mut item = script.item(Some(1), [scheduled(1, &text)]);
+        item.put_tasks = vec![script.task(1, 2)];
+        script.append(&store, &item).unwrap();
+        script
+    });
+    drop(store);
+    let db = poke(dir.path());
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM artifacts"), 1);
+    assert_eq!(count("SELECT max(length(bytes)) FROM events WHERE codec >= 64"), 32);
+    db.execute("UPDATE artifacts SET bytes = zeroblob(size)", []).unwrap();
+    let store = open(dir.path());
+    for script in &scripts {
+        assert_eq!(store.read_from(script.run, 1, 1).unwrap().len(), 1, "what is small is as it was");
+        assert_eq!(store.read_from(script.run, 1, 9).unwrap_err().kind, StoreErrorKind::Corrupt);
+    }
+    drop(store);
+    db.execute("DELETE FROM artifacts", []).unwrap();
+    assert_eq!(open(dir.path()).read_from(scripts[0].run, 1, 9).unwrap_err().kind, StoreErrorKind::Corrupt);
+}
+
+#[test]
 fn a_changed_component_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

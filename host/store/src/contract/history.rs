@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use relive_core::{
     ShardSet, Timestamp,
     canonical_hash::GENESIS,
+    event::{EventBody, SignalReceived},
     ports::{AppendError, Appended, Status},
 };
 
@@ -217,6 +218,24 @@ pub fn payload_at_the_limit(store: &dyn Store) {
     script.append(store, &item).unwrap();
     check_run(store, script.run);
     assert_eq!(store.published(script.run, Some("big")).unwrap()[0].value, json(&text));
+}
+
+pub fn large_events_come_back_as_they_were(store: &dyn Store) {
+    let sized = |id: usize, n: usize| {
+        let payload = json(&format!("\"{}\"", "y".repeat(n)));
+        EventBody::new(None, SignalReceived { channel: "in".into(), message_id: format!("m{n}-{id}").into(), payload })
+    };
+    let sizes = [10, (64 << 10) - 200, 64 << 10, 100 << 10, 1 << 20];
+    for id in ["a", "b"] {
+        // The same bytes again in another run.
+        let mut script = Script::started(store, id);
+        for size in sizes {
+            let item = script.item(Some(1), [sized(1, size), sized(2, size / 100 + 1), sized(3, size)]);
+            script.append(store, &item).unwrap();
+            assert_eq!(store.read_from(script.run, item.expected + 1, 10).unwrap(), item.events, "{size}");
+        }
+        check_run(store, script.run);
+    }
 }
 
 pub fn successor_in_the_same_item(store: &dyn Store) {

@@ -55,7 +55,7 @@ macro_rules! contract_suite {
             append_and_read_back start_again_finds_its_own_event conflict_has_the_tail a_tail_is_whole unknown_run closed_run
             gaps_are_malformed foreign_hashes_are_malformed times_never_run_back row_must_agree_with_events
             item_is_whole_or_nothing bad_items_leave_their_neighbours two_items_of_a_run_in_a_batch empty_batch
-            payload_at_the_limit successor_in_the_same_item bad_successor_refuses_the_whole already_started
+            payload_at_the_limit large_events_come_back_as_they_were successor_in_the_same_item bad_successor_refuses_the_whole already_started
             id_is_free_after_the_end many_events concurrent_writers concurrent_starts
             stale_epoch_is_fenced later_epoch_takes_over stamping taking outsiders_append_only_their_events outsiders_keep_the_owners_numbers
             inbound_keys_are_unique lost_replies

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use relive_core::{
-    RunKey,
+    Digest, RunKey,
     ports::{AppendItem, NewExecution, StoredImage, TaskRow},
 };
 
@@ -13,6 +13,7 @@ use super::{
     statement::Part,
 };
 use crate::{
+    artifacts::is_large,
     check::{Head, Judged},
     columns::{CANCEL_REQUESTED, PAUSED, level_code, row_key, status_code, time},
 };
@@ -71,6 +72,9 @@ pub(super) struct Batch<'a> {
     updated: Updated<'a>,
     created: Created<'a>,
     events: Events<'a>,
+    /// Those whose bytes are kept apart, and the digests of these.
+    large: Events<'a>,
+    digests: Vec<Vec<u8>>,
     tasks: Vec<(i64, &'a TaskRow)>,
     removed_tasks: Vec<i64>,
     timers: (Vec<i64>, Vec<i64>),
@@ -126,12 +130,17 @@ impl<'a> Batch<'a> {
         }
         self.runs.push(item.run);
         for event in &item.events {
-            self.events.key.push(row_key(item.run, event.event_id));
-            self.events.timestamp.push(time(event.timestamp));
-            self.events.version.push(event.event_version.into());
-            push(&mut self.events.types, [code(event.event_type.into()), event.codec.into()]);
-            self.events.hash.push(&event.hash);
-            self.events.bytes.push(&event.bytes);
+            let large = is_large(event);
+            let rows = if large { &mut self.large } else { &mut self.events };
+            rows.key.push(row_key(item.run, event.event_id));
+            rows.timestamp.push(time(event.timestamp));
+            rows.version.push(event.event_version.into());
+            push(&mut rows.types, [code(event.event_type.into()), event.codec.into()]);
+            rows.hash.push(&event.hash);
+            rows.bytes.push(&event.bytes);
+            if large {
+                self.digests.push(Digest::of(&event.bytes).0.to_vec());
+            }
         }
         if let Some(first) = item.events.first().filter(|_| self.feeds) {
             self.outbox.0.push(row_key(item.run, first.event_id));
@@ -265,6 +274,7 @@ impl<'a> Batch<'a> {
             Part::Updated => !self.updated.owner.is_empty(),
             Part::Created => !self.created.status.is_empty(),
             Part::Events => !self.events.key.is_empty(),
+            Part::LargeEvents => !self.large.key.is_empty(),
             Part::PlainTasks => !self.tasks.is_empty() && self.tasks.iter().all(|(_, t)| is_plain(t)),
             Part::Tasks => !self.tasks.iter().all(|(_, t)| is_plain(t)),
             Part::RemovedTasks => !self.removed_tasks.is_empty(),
@@ -300,6 +310,11 @@ impl<'a> Batch<'a> {
             Part::Events => {
                 let Events { key, timestamp, version, types: [types, codecs], hash, bytes } = &self.events;
                 args.add(key).add(timestamp).add(version).add(types).add(codecs).add(hash).add(bytes)
+            }
+            Part::LargeEvents => {
+                let Events { key, timestamp, version, types: [types, codecs], hash, bytes } = &self.large;
+                let args = args.add(key).add(timestamp).add(version).add(types).add(codecs);
+                args.add(hash).add(&self.digests).add(bytes)
             }
             Part::PlainTasks => self.add_plain_tasks(args),
             Part::Tasks => self.add_tasks(args)?,

@@ -35,6 +35,7 @@ fn statements() -> Vec<(&'static str, String)> {
         ("a run by its name", owned(read::RUN_BY_NAME)),
         ("a run by its id", owned(read::RUN_BY_ID)),
         ("replay", owned(read::EVENTS)),
+        ("large events", owned(read::ARTIFACTS)),
         ("a run's work", owned(read::OPEN_WORK)),
         ("who needs a wake", owned(read::NEEDS_WAKE)),
         ("due timers", owned(read::DUE_TIMERS)),

@@ -13,11 +13,12 @@ use sqlx::{
 
 use super::{
     PostgresStore,
-    error::{Result as Sql, overtaken, store_error},
+    error::{Result as Sql, overtaken, store_error, unreadable},
     heads::Known,
     links::MAX_TRIES,
     rows::{self, Args, key_of, limit_of},
 };
+use crate::artifacts;
 use crate::columns::{last_row_key, row_key, split_key, status_code, time};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -41,6 +42,7 @@ pub(super) const RUN_BY_NAME: &str = concat!(
     rows::execution_columns!(),
     " FROM executions WHERE namespace = $1 AND workflow_id = $2 ORDER BY key DESC LIMIT 1) latest"
 );
+pub(super) const ARTIFACTS: &str = "SELECT digest, bytes FROM artifacts WHERE digest = ANY ($1)";
 pub(super) const EVENTS: &str = "SELECT key, timestamp, version, type, codec, hash, bytes FROM events \
     WHERE key BETWEEN $1 AND $2 ORDER BY key LIMIT $3";
 pub(super) const NEEDS_WAKE: &str = "SELECT key FROM executions \
@@ -223,7 +225,14 @@ impl PostgresStore {
     /// Events `from` to `through`, at most `limit`.
     pub(super) fn read_events(&self, run: RunKey, from: u64, through: u64, limit: usize) -> Result<Vec<StoredEvent>> {
         let args = Args::default().add(row_key(run, from)).add(row_key(run, through)).add(limit_of(limit));
-        self.all(EVENTS, args, rows::event)
+        let mut events = self.all(EVENTS, args, rows::event)?;
+        let named: Vec<Vec<u8>> = artifacts::named(&events).iter().map(|digest| digest.0.to_vec()).collect();
+        if !named.is_empty() {
+            let read = |row: &PgRow| Ok((rows::digest(row, 0)?, rows::bytes(row, 1)?.to_vec()));
+            let found = self.all(ARTIFACTS, Args::default().add(named), read)?;
+            artifacts::restore(&mut events, found).map_err(|what| store_error(&unreadable(what)))?;
+        }
+        Ok(events)
     }
 
     pub(super) fn read_needs_wake(&self, shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>> {

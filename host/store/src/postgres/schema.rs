@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0003_queues_and_failed_tasks.sql"),
     include_str!("../../../../migrations/postgres/0004_workers.sql"),
     include_str!("../../../../migrations/postgres/0005_outbox.sql"),
+    include_str!("../../../../migrations/postgres/0006_artifacts.sql"),
 ];
 
 /// The newest schema version that this program knows.

@@ -50,6 +50,8 @@ pub(super) enum Part {
     Updated,
     Created,
     Events,
+    /// Events whose bytes are kept apart.
+    LargeEvents,
     /// Tasks that the host runs itself: nothing but the first columns.
     PlainTasks,
     Tasks,
@@ -65,10 +67,11 @@ pub(super) enum Part {
 }
 
 impl Part {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Updated,
         Self::Created,
         Self::Events,
+        Self::LargeEvents,
         Self::PlainTasks,
         Self::Tasks,
         Self::RemovedTasks,
@@ -91,6 +94,7 @@ impl Part {
             Self::Updated => UPDATED,
             Self::Created => CREATED,
             Self::Events => EVENTS,
+            Self::LargeEvents => LARGE_EVENTS,
             Self::PlainTasks => concat!(
                 "plain_tasks AS (INSERT INTO tasks (key, event_id, attempt, due_at, scheduled_at) \
                  SELECT n.* FROM unnest(?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[]) \
@@ -189,6 +193,16 @@ const EVENTS: &str = "put_events AS (INSERT INTO events (key, timestamp, version
     SELECT n.* FROM unnest(?::int8[], ?::int8[], ?::int4[], ?::int2[], ?::int2[], ?::bytea[], ?::bytea[]) \
     AS n(key, timestamp, version, type, codec, hash, bytes) WHERE ((n.key >> 24) IN (SELECT key FROM done)) IS TRUE)";
 
+/// The codec's mark is that of `artifacts`. What two transactions put at once is put by one of them.
+const LARGE_EVENTS: &str = "large AS MATERIALIZED (SELECT n.* FROM unnest(?::int8[], ?::int8[], ?::int4[], ?::int2[], ?::int2[], \
+    ?::bytea[], ?::bytea[], ?::bytea[]) AS n(key, timestamp, version, type, codec, hash, digest, bytes) \
+    WHERE ((n.key >> 24) IN (SELECT key FROM done)) IS TRUE), \
+    put_artifacts AS (INSERT INTO artifacts (digest, kind, event, size, bytes) \
+    SELECT DISTINCT ON (digest) digest, 'event', key, length(bytes), bytes FROM large ORDER BY digest, key \
+    ON CONFLICT DO NOTHING), \
+    put_large AS (INSERT INTO events (key, timestamp, version, type, codec, hash, bytes) \
+    SELECT key, timestamp, version, type, codec | 64::int2, hash, digest FROM large)";
+
 /// Runs that end have no work and no images any more.
 const ENDED: &str = "ended AS MATERIALIZED (SELECT n.run FROM unnest(?::int8[]) AS n(run) \
     WHERE (n.run IN (SELECT key FROM done)) IS TRUE), \
@@ -251,7 +265,7 @@ mod tests {
     fn parameters_are_numbered_through() {
         assert_eq!(numbered("a ? b ?::int8[]"), "a $1 b $2::int8[]");
         let all = compose(Part::ALL.iter().fold(0, |parts, part| parts | part.bit()));
-        assert!(all.contains("$84") && !all.contains("$85") && !all.contains('?'), "{all}");
+        assert!(all.contains("$92") && !all.contains("$93") && !all.contains('?'), "{all}");
         let events = compose(Part::Created.bit() | Part::Events.bit());
         assert!(
             events.starts_with("WITH fences AS")

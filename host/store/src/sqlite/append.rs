@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use relive_core::{
-    Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Digest, Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
     ports::{AppendError, AppendItem, Appended, NewExecution, Status, StoredImage, TaskRow},
@@ -21,6 +21,7 @@ use super::{
     rows::{self, last_row_key, level_code, row_key, status_code, time},
     writer::{Done, FaultPoint, Shared, Writer},
 };
+use crate::artifacts::{APART, is_large};
 use crate::check::{Head, Judged, Lookup, Stop, judge};
 
 type Outcome = std::result::Result<Appended, AppendError>;
@@ -228,6 +229,8 @@ fn create(conn: &Connection, item: &AppendItem, new: &NewExecution, after: &Head
 #[derive(Default)]
 struct Gathered<'a> {
     events: Vec<(i64, &'a StoredEvent)>,
+    /// Those whose bytes are kept apart.
+    large: Vec<(i64, &'a StoredEvent)>,
     tasks: BTreeMap<i64, Option<&'a TaskRow>>,
     timers: BTreeMap<i64, Option<Timestamp>>,
     logs: Vec<(i64, &'a LogLine)>,
@@ -262,7 +265,10 @@ impl<'a> Gathered<'a> {
     /// Takes an item's rows. Within an item removals win: a timer may be made and given up in one turn.
     fn take(&mut self, item: &'a AppendItem, after: &Head) {
         let run = item.run;
-        self.events.extend(item.events.iter().map(|e| (row_key(run, e.event_id), e)));
+        for event in &item.events {
+            let rows = if is_large(event) { &mut self.large } else { &mut self.events };
+            rows.push((row_key(run, event.event_id), event));
+        }
         let first = after.log_count - item.logs.len() as u64 + 1;
         self.logs.extend((first..).zip(&item.logs).map(|(no, line)| (row_key(run, no), line)));
         if after.status.is_open() {
@@ -276,7 +282,30 @@ impl<'a> Gathered<'a> {
         }
     }
 
+    /// Events that are kept apart, and their bytes.
+    fn flush_large(&self, conn: &Connection) -> Result<()> {
+        for (key, event) in &self.large {
+            let digest = Digest::of(&event.bytes);
+            let put = "INSERT INTO artifacts (digest, kind, event, size, bytes) VALUES (?1, 'event', ?2, ?3, ?4) \
+                       ON CONFLICT DO NOTHING";
+            let size = i64::try_from(event.bytes.len()).unwrap_or(i64::MAX);
+            conn.prepare_cached(put)?.execute(params![digest.0.as_slice(), key, size, &*event.bytes])?;
+            let row = "INSERT INTO events (key, timestamp, type, codec, version, hash, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            conn.prepare_cached(row)?.execute(params![
+                key,
+                time(event.timestamp),
+                event.event_type,
+                event.codec | APART,
+                event.event_version,
+                event.hash.as_slice(),
+                digest.0.as_slice()
+            ])?;
+        }
+        Ok(())
+    }
+
     fn flush(&self, conn: &Connection) -> Result<()> {
+        self.flush_large(conn)?;
         EVENTS.run(conn, &self.events, |s, at, (key, event)| {
             s.raw_bind_parameter(at, key)?;
             s.raw_bind_parameter(at + 1, time(event.timestamp))?;

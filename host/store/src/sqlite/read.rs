@@ -1,15 +1,16 @@
 //! The queries.
 
 use relive_core::{
-    Namespace, RunId, RunKey, Timestamp, WorkflowId,
+    Digest, Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
     ports::{Census, ExecutionRow, ListFilter, Published, Status, TaskRow, TimerRow},
 };
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, ToSql, params};
 
+use super::error::unreadable;
 use super::rows::{self, EVENT, EXECUTION, TASK, last_row_key, row_key, status_code, time};
-use crate::columns::NUMBER_BITS;
+use crate::{artifacts, columns::NUMBER_BITS};
 
 fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
@@ -95,7 +96,16 @@ pub(super) fn events(
     limit: usize,
 ) -> Result<Vec<StoredEvent>> {
     let sql = format!("SELECT {EVENT} FROM events WHERE key BETWEEN ?1 AND ?2 ORDER BY key LIMIT ?3");
-    all(conn, &sql, (row_key(run, from), row_key(run, through), limit_of(limit)), rows::event)
+    let mut events = all(conn, &sql, (row_key(run, from), row_key(run, through), limit_of(limit)), rows::event)?;
+    let named = artifacts::named(&events);
+    if !named.is_empty() {
+        let bytes = "SELECT bytes FROM artifacts WHERE digest = ?1";
+        let read = |digest: &Digest| one(conn, bytes, [digest.0.as_slice()], |row| row.get(0));
+        let found = named.iter().filter_map(|digest| Some(read(digest).transpose()?.map(|bytes| (*digest, bytes))));
+        let found: Result<Vec<(Digest, Vec<u8>)>> = found.collect();
+        artifacts::restore(&mut events, found?).map_err(unreadable)?;
+    }
+    Ok(events)
 }
 
 pub(super) fn needs_wake(conn: &Connection, after: RunKey, limit: usize) -> Result<Vec<RunKey>> {
