@@ -10,4 +10,6 @@ pub struct Census {
     pub blocked: Vec<(BlockReason, u64)>,
     /// Running ones with inbound events that were not applied.
     pub behind: u64,
+    /// Activities whose last attempt was never answered, and that are held for an operator.
+    pub failed_tasks: u64,
 }

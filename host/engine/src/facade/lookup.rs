@@ -69,7 +69,7 @@ impl Engine {
         self.unless(self.context.stopping.load(Ordering::Acquire))
     }
 
-    fn unless(&self, ending: bool) -> Result<(), Error> {
+    pub(crate) fn unless(&self, ending: bool) -> Result<(), Error> {
         if ending {
             return Err(Error::new(
                 ErrorKind::Cancelled,

@@ -202,7 +202,8 @@ impl Engine {
     }
 
     async fn take_tasks(&self, request: &PollRequest, exchange: Option<&Exchange>) -> Result<Vec<Handed>, Error> {
-        self.accepting()?;
+        // Rather than nothing at once, which would be asked for again at once.
+        self.unless(self.turns_polls_away())?;
         let context = &self.context;
         check_id(&request.task_queue, "task queue").map_err(|e| invalid(e.to_string()))?;
         if request.activities.as_ref().is_some_and(|names| names.len() > MAX_NAMES) {

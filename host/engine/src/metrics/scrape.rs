@@ -131,8 +131,8 @@ fn held(context: &Context) -> Vec<Family> {
 
 /// Without a census there is no number: a wrong one would be worse.
 fn of_census(census: Option<&Census>) -> Vec<Family> {
-    let (mut executions, mut blocked, mut behind) =
-        (Family::new(&t::EXECUTIONS), Family::new(&t::BLOCKED), Family::new(&t::BEHIND));
+    let (mut executions, mut blocked) = (Family::new(&t::EXECUTIONS), Family::new(&t::BLOCKED));
+    let (mut behind, mut failed) = (Family::new(&t::BEHIND), Family::new(&t::FAILED_TASKS));
     if let Some(census) = census {
         let of = |reason| census.blocked.iter().filter(|(r, _)| *r == reason).map(|(_, n)| *n).sum::<u64>();
         let all: u64 = census.blocked.iter().map(|(_, n)| *n).sum();
@@ -141,8 +141,9 @@ fn of_census(census: Option<&Census>) -> Vec<Family> {
             blocked = blocked.with(&[&reason.to_string()], of(reason) as f64);
         }
         behind = behind.with(&[], census.behind as f64);
+        failed = failed.with(&[], census.failed_tasks as f64);
     }
-    vec![executions, blocked, behind]
+    vec![executions, blocked, behind, failed]
 }
 
 fn queues(context: &Context) -> Vec<Family> {

@@ -44,6 +44,7 @@ definitions! {
     EXECUTIONS "relive_executions" Gauge ["status"] "Open executions in the store, of all hosts. A few seconds old.";
     BLOCKED "relive_executions_blocked" Gauge ["reason"] "Executions that need an operator, by reason. A few seconds old.";
     BEHIND "relive_executions_behind" Gauge [] "Executions with events that their guest has not seen yet. A few seconds old.";
+    FAILED_TASKS "relive_failed_tasks" Gauge [] "Activities that are held for an operator: their last attempt was never answered (`relive failed-tasks list`). A few seconds old.";
     RUNNING "relive_activities_running" Gauge [] "Attempts that run in this host now.";
     BACKLOG "relive_task_queue_backlog" Gauge ["namespace" "task_queue"] "Attempts that are ready and wait for a worker.";
     AGE "relive_task_queue_age_seconds" Gauge ["namespace" "task_queue"] "How long the oldest of them has waited; 0 if none does.";
@@ -53,7 +54,7 @@ definitions! {
     WORKERS_LOST "relive_workers_lost_total" Counter [] "Workers that were not heard of any more.";
     BREAKERS "relive_breaker_state" Gauge ["namespace" "activity" "target"] "Circuit breakers of deployed activities: 0 closed, 1 half-open, 2 open.";
     TIMERS "relive_timer_lateness_seconds" Histogram [] "Seconds from a timer's deadline until its owner took it.";
-    OUTBOX "relive_outbox_lag_seconds" Gauge [] "How long the oldest message that waits to be published has waited; always 0 without a cluster.";
+    OUTBOX "relive_outbox_lag_seconds" Gauge [] "How long the oldest event of the feed has waited to be published; 0 without `--event-feed`.";
     RECOVERED "relive_recovered_total" Counter [] "Executions that were woken after a start because they had something to do.";
     FINDINGS "relive_audit_findings_total" Counter [] "Differences that the auditor found between guests and their memory images.";
     READY "relive_ready" Gauge [] "1 if the host takes work, as /readyz says; 0 while it recovers, drains, or cannot write.";

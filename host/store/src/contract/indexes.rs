@@ -186,6 +186,7 @@ pub fn exhausted_tasks_are_held(store: &dyn Store) {
     }
     assert_eq!(listed(None, 9), [(a.run, 2), (a.run, 3), (b.run, 2), (b.run, 3)]);
     assert_eq!(listed(Some((a.run, 2)), 2), [(a.run, 3), (b.run, 2)]);
+    assert_eq!(store.census().unwrap().failed_tasks, 4);
     let elsewhere = relive_core::Namespace::new("other").unwrap();
     assert_eq!(store.exhausted_tasks(&elsewhere, None, 9), Ok(Vec::new()));
     // No attempt of theirs was cut off by a crash.
@@ -341,7 +342,7 @@ pub fn open_ones_are_counted(store: &dyn Store) {
     let mut census = store.census().unwrap();
     census.blocked.sort_unstable_by_key(|(_, n)| *n);
     let blocked = vec![(BlockReason::Deadlock, 1), (BlockReason::Trap, 2)];
-    assert_eq!(census, Census { running: 2, blocked, behind: 1 });
+    assert_eq!(census, Census { running: 2, blocked, behind: 1, failed_tasks: 0 });
     for script in &mut scripts[..4] {
         let end = script.item(None, [terminated()]);
         script.append(store, &end).unwrap();

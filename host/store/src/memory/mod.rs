@@ -260,6 +260,7 @@ impl HistoryStore for MemoryStore {
         let mut census = Census::default();
         for run in state.open.values().filter_map(|key| state.runs.get(key)) {
             census.behind += u64::from(run.needs_wake());
+            census.failed_tasks += run.tasks.values().filter(|task| task.exhausted.is_some()).count() as u64;
             let Some(reason) = run.row.blocked else {
                 census.running += 1;
                 continue;

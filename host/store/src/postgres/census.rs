@@ -11,9 +11,11 @@ use super::{
 
 const OPEN: &str = "open";
 const BEHIND: &str = "behind";
+const FAILED_TASKS: &str = "failed-tasks";
 /// By the partial indexes alone, but for the few rows of the blocked ones.
 const CENSUS: &str = "SELECT 'open', count(*) FROM executions WHERE status + 0 <= 1 \
     UNION ALL SELECT 'behind', count(*) FROM executions WHERE status = 0 AND wake \
+    UNION ALL SELECT 'failed-tasks', count(*) FROM tasks WHERE exhausted IS NOT NULL \
     UNION ALL SELECT blocked, count(*) FROM executions WHERE status = 1 AND blocked IS NOT NULL GROUP BY blocked";
 /// Means nothing: it is written to see whether anything can be.
 const PROBE: &str = "INSERT INTO meta (key, value) VALUES ('probed', 1) \
@@ -30,6 +32,7 @@ impl PostgresStore {
             match &*name {
                 OPEN => open = count,
                 BEHIND => census.behind = count,
+                FAILED_TASKS => census.failed_tasks = count,
                 reason => {
                     let reason = rows::block_reason(reason).map_err(|e| store_error(&e))?;
                     census.blocked.push((reason, count));

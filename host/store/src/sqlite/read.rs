@@ -165,6 +165,7 @@ pub(super) fn census(conn: &Connection) -> Result<Census> {
             "SELECT count(*) FROM executions INDEXED BY executions_wake \
              WHERE status = 0 AND last_inbound_id > applied_through",
         )?,
+        failed_tasks: count("SELECT count(*) FROM tasks INDEXED BY tasks_exhausted WHERE exhausted IS NOT NULL")?,
     })
 }
 
