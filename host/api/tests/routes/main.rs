@@ -1,5 +1,6 @@
 //! The routes over a real engine with the store in memory and a scripted guest, called without a socket.
 
+mod abandoned;
 mod fixture;
 mod openapi;
 mod operations;
