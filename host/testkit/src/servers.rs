@@ -30,11 +30,17 @@ fn is_root() -> bool {
     Path::new("/proc/self").metadata().is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
+/// The number of a user's group, whose name differs between systems.
+fn group_of(user: &str) -> String {
+    let output = Command::new("id").args(["-g", user]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
 /// The program as its own user, who cannot be root; it dies with this process.
 fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {
-        command.args(["--reuid", NOBODY, "--regid", "nogroup", "--clear-groups"]);
+        command.args(["--reuid", NOBODY, "--regid", &group_of(NOBODY), "--clear-groups"]);
     }
     command.args(["--pdeathsig", "KILL"]).arg(program).stdin(Stdio::null());
     command
