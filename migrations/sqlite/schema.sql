@@ -31,6 +31,14 @@ CREATE TABLE activities (
     CHECK ((kind = 'wasm') = (digest IS NOT NULL))
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE artifacts (
+    digest BLOB PRIMARY KEY,
+    kind   TEXT NOT NULL,
+    event  INTEGER NOT NULL,
+    size   INTEGER NOT NULL,
+    bytes  BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE components (
     digest     BLOB PRIMARY KEY,
     size       INTEGER NOT NULL,
