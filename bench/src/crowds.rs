@@ -108,8 +108,9 @@ pub fn fire(host: &Host, due: u64, lead: u64) -> anyhow::Result<Duration> {
         nap(n, left)
     })?;
     ensure!(now_ms()? < origin + lead - 1_000, "the host is too slow to start {due} executions in time");
-    let mut connection = host.connect()?;
     std::thread::sleep(Duration::from_millis((origin + lead).saturating_sub(now_ms()?)));
+    // Only now: the host closes connections that say nothing for long.
+    let mut connection = host.connect()?;
     let began = Instant::now();
     let path = format!("{EXECUTIONS}?status=running&limit=1");
     while connection.json("GET", &path, b"")?["executions"].as_array().is_some_and(|e| !e.is_empty()) {
