@@ -12,7 +12,7 @@ use relive_activity::{
 use relive_api::HttpPeers;
 use relive_core::{
     Failure, Json,
-    ports::{Clock, EventFeed, TaskQueue},
+    ports::{Clock, EventFeed, Signals, TaskQueue},
 };
 use relive_engine::{ClusterParts, Engine, EngineConfig, EngineParts, FeedParts, SandboxGuests};
 use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, SandboxError};
@@ -111,6 +111,8 @@ pub struct Membership {
     pub address: Arc<str>,
     /// Tells hosts of tasks at once.
     pub broker: Option<Arc<dyn TaskQueue>>,
+    /// Nudges between hosts.
+    pub signals: Option<Arc<dyn Signals>>,
     /// Tells other systems of events.
     pub feed: Option<Arc<dyn EventFeed>>,
 }
@@ -149,6 +151,7 @@ impl Host {
             workers,
             peers: Some(Arc::new(HttpPeers::default())),
             broker: membership.broker,
+            signals: membership.signals,
             feed: membership.feed.zip(outbox).map(|(feed, outbox)| FeedParts { outbox, feed }),
             host_id: membership.host_id,
             address: membership.address,

@@ -133,8 +133,9 @@ impl Context {
         let metrics = Arc::<Metrics>::default();
         let shared = parts.cluster.as_ref();
         let (feed, publisher) = shared.and_then(|cluster| cluster.feed.clone()).map(Feed::new).unzip();
-        let peers = shared.and_then(|cluster| Some((cluster.peers.clone()?, cluster.broker.clone())));
-        let exchange = peers.map(|(peers, broker)| Exchange::new(peers, broker, runtime.clone()));
+        let peers =
+            shared.and_then(|cluster| Some((cluster.peers.clone()?, cluster.broker.clone(), cluster.signals.clone())));
+        let exchange = peers.map(|(peers, broker, signals)| Exchange::new(peers, broker, signals, runtime.clone()));
         let context = Arc::new(Self {
             cache: Cache::new(config.cache),
             images,

@@ -161,6 +161,7 @@ impl Embedded {
             workers: store.clone(),
             peers: None,
             broker: None,
+            signals: None,
             feed: None,
             host_id: id.into(),
             address: format!("http://{id}.test").into(),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relive_core::ports::{EventFeed, TaskQueue};
+use relive_core::ports::{EventFeed, Signals, TaskQueue};
 use relive_queue::NatsQueue;
 use relive_store::PostgresOptions;
 use serde::Serialize;
@@ -79,6 +79,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
         host_id: host_id.as_str().into(),
         address: advertise.as_str().into(),
         broker: broker.clone().map(|broker| -> Arc<dyn TaskQueue> { broker }),
+        signals: broker.clone().map(|broker| -> Arc<dyn Signals> { broker }),
         feed: broker.clone().filter(|_| args.event_feed).map(|broker| -> Arc<dyn EventFeed> { broker }),
     };
     let host = Host::join(config, stores, membership)

@@ -176,7 +176,12 @@ impl Keeper {
         }
         let parts = &self.cluster.parts;
         match parts.store.release_shards(&parts.host_id, parts.incarnation, shards) {
-            Ok(()) => tracing::info!(shards = shards.len(), "handed shards over"),
+            Ok(()) => {
+                tracing::info!(shards = shards.len(), "handed shards over");
+                if let (Some(exchange), Some(shard)) = (&context.exchange, shards.iter().next()) {
+                    exchange.nudge(shard);
+                }
+            }
             Err(error) => tracing::warn!(%error, "failed to release shards; trying again with the next beat"),
         }
     }

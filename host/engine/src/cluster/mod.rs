@@ -24,7 +24,7 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use relive_core::{
     Shard, Timestamp,
-    ports::{ClusterStore, ClusterView, HostBeat, TaskQueue, WorkerStore},
+    ports::{ClusterStore, ClusterView, HostBeat, Signals, TaskQueue, WorkerStore},
 };
 
 pub(crate) use keeper::{Keeper, leave};
@@ -49,6 +49,8 @@ pub struct ClusterParts {
     pub peers: Option<Arc<dyn Peers>>,
     /// Tells hosts of tasks at once; none: they ask each other.
     pub broker: Option<Arc<dyn TaskQueue>>,
+    /// Nudges between hosts, so that what one lets go of is taken up at once; none: with the next beat.
+    pub signals: Option<Arc<dyn Signals>>,
     /// Tells other systems of events; none: nobody is told.
     pub feed: Option<FeedParts>,
     /// The host's name: one live process has it.

@@ -14,11 +14,14 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    StreamExt,
+    future::{BoxFuture, join_all},
+};
 use parking_lot::Mutex;
 use relive_core::{
-    Namespace,
-    ports::{self, Delivery, Fetched, QueueError, TaskMessage, TaskQueue},
+    Namespace, Shard,
+    ports::{self, Delivery, Fetched, QueueError, Signals, TaskMessage, TaskQueue},
 };
 use serde_json::value::RawValue;
 use tokio::{runtime::Handle, sync::mpsc};
@@ -82,6 +85,7 @@ pub trait Peers: Send + Sync {
 
 pub(crate) struct Exchange {
     pub peers: Arc<dyn Peers>,
+    signals: Option<Arc<dyn Signals>>,
     broker: Option<Arc<dyn TaskQueue>>,
     announcing: mpsc::Sender<TaskMessage>,
     /// Queues that somebody fetches for.
@@ -111,19 +115,37 @@ impl Trouble {
 }
 
 impl Exchange {
-    pub fn new(peers: Arc<dyn Peers>, broker: Option<Arc<dyn TaskQueue>>, runtime: Handle) -> Self {
+    pub fn new(
+        peers: Arc<dyn Peers>,
+        broker: Option<Arc<dyn TaskQueue>>,
+        signals: Option<Arc<dyn Signals>>,
+        runtime: Handle,
+    ) -> Self {
         let (announcing, messages) = mpsc::channel(ANNOUNCING);
         if let Some(broker) = broker.clone() {
             runtime.spawn(announce(broker, messages));
         }
-        Self { peers, broker, announcing, fetched: Mutex::default(), runtime }
+        Self { peers, signals, broker, announcing, fetched: Mutex::default(), runtime }
     }
 
     /// Begins to ask other hosts what waits.
     pub fn start(context: &Arc<Context>) {
         if let Some(exchange) = &context.exchange {
             exchange.runtime.spawn(scout(Arc::downgrade(context)));
+            if let Some(signals) = exchange.signals.clone() {
+                exchange.runtime.spawn(heed(Arc::downgrade(context), signals));
+            }
         }
+    }
+
+    /// Shards are free: whoever wants them may look.
+    pub fn nudge(&self, shard: Shard) {
+        let Some(signals) = self.signals.clone() else { return };
+        self.runtime.spawn(async move {
+            if let Err(error) = signals.notify(shard).await {
+                tracing::debug!(%error, "the other hosts look with their next beat");
+            }
+        });
     }
 
     /// A task waits in its owner's queue, and no poll of the owner's host takes it.
@@ -150,6 +172,28 @@ impl Exchange {
             fetched.remove(name);
         }
         over
+    }
+}
+
+/// Looks around whenever another host says that something happened.
+async fn heed(context: Weak<Context>, signals: Arc<dyn Signals>) {
+    loop {
+        match signals.subscribe().await {
+            Ok(mut heard) => {
+                while heard.next().await.is_some() {
+                    let Some(context) = context.upgrade() else { return };
+                    if context.stopping.load(Ordering::Acquire) {
+                        return;
+                    }
+                    context.cluster.iter().for_each(|cluster| cluster.poke());
+                }
+            }
+            Err(error) => tracing::debug!(%error, "other hosts are not heard; beats go on"),
+        }
+        if context.upgrade().is_none_or(|context| context.stopping.load(Ordering::Acquire)) {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
