@@ -95,19 +95,19 @@ pub(crate) struct Exchange {
 
 /// Reports trouble once, and its end.
 #[derive(Default)]
-struct Trouble(Option<String>);
+struct Trouble(bool);
 
 impl Trouble {
     fn tell(&mut self, what: &str, outcome: Result<(), &QueueError>) {
         match outcome {
             Ok(()) => {
-                if self.0.take().is_some() {
+                if std::mem::take(&mut self.0) {
                     tracing::info!(what, "the broker is there again");
                 }
             }
-            Err(error) if self.0.is_none() => {
+            Err(error) if !self.0 => {
                 tracing::warn!(%error, what, "the broker is in trouble; hosts ask each other meanwhile");
-                self.0 = Some(error.to_string());
+                self.0 = true;
             }
             Err(_) => {}
         }

@@ -14,28 +14,14 @@ use super::{MemoryStore, cluster::wall_clock};
 pub(super) struct Workers {
     /// With the time of the end.
     rows: BTreeMap<Arc<str>, (WorkerRow, Timestamp)>,
-    /// How far the clock was moved.
-    ahead: Duration,
 }
 
 impl Workers {
-    fn now(&self) -> Timestamp {
-        wall_clock().plus(u64::try_from(self.ahead.as_nanos()).unwrap_or(u64::MAX))
-    }
-
     fn end(&mut self, namespace: &Namespace, id: &str, how: WorkerEnd) -> bool {
-        let now = self.now();
         let found = self.rows.get_mut(id).filter(|(row, _)| row.namespace == *namespace && row.ended.is_none());
         let Some((row, at)) = found else { return false };
-        (row.ended, *at) = (Some(how), now);
+        (row.ended, *at) = (Some(how), wall_clock());
         true
-    }
-}
-
-impl MemoryStore {
-    /// Moves the clock by which workers are measured.
-    pub fn advance_workers(&self, by: Duration) {
-        self.workers.lock().ahead += by;
     }
 }
 
@@ -46,7 +32,7 @@ impl WorkerStore for MemoryStore {
         if of.count() >= most {
             return Ok(false);
         }
-        let now = workers.now();
+        let now = wall_clock();
         let added = WorkerRow { registered_at: now, last_seen: now, ended: None, ..row.clone() };
         workers.rows.entry(row.id.clone()).or_insert((added, now)).0.last_seen = now;
         if let Some(replaces) = replaces {
@@ -62,7 +48,7 @@ impl WorkerStore for MemoryStore {
 
     fn workers_seen(&self, ids: &[Arc<str>]) -> Result<(), StoreError> {
         let mut workers = self.workers.lock();
-        let now = workers.now();
+        let now = wall_clock();
         for id in ids {
             if let Some((row, _)) = workers.rows.get_mut(id).filter(|(row, _)| row.ended.is_none()) {
                 row.last_seen = now;
@@ -73,7 +59,7 @@ impl WorkerStore for MemoryStore {
 
     fn reap_workers(&self, silent: Duration, keep: Duration) -> Result<u64, StoreError> {
         let mut workers = self.workers.lock();
-        let now = workers.now();
+        let now = wall_clock();
         let longer = |since: Timestamp, than: Duration| u128::from(now.since(since)) > than.as_nanos();
         workers.rows.retain(|_, (row, at)| row.ended.is_none() || !longer(*at, keep));
         let mut lost = 0;
