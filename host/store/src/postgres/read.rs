@@ -29,10 +29,12 @@ type Work = (Vec<TaskRow>, Vec<TimerRow>);
 const EXECUTION_COLUMNS: usize = 21;
 
 pub(super) const EXECUTION: &str = concat!("SELECT ", rows::execution_columns!(), " FROM executions WHERE key = $1");
+/// The order is that of the index by workflow id: over a table that is still empty, another one whose first column is the
+/// namespace would look as good, and the plan would be kept when the namespace has grown.
 pub(super) const RUN_BY_ID: &str = concat!(
     "SELECT ",
     rows::execution_columns!(),
-    " FROM executions WHERE namespace = $1 AND workflow_id = $2 AND run_id = $3::uuid"
+    " FROM executions WHERE namespace = $1 AND workflow_id = $2 AND run_id = $3::uuid ORDER BY key DESC LIMIT 1"
 );
 /// The open run if there is one, and the latest.
 pub(super) const RUN_BY_NAME: &str = concat!(
