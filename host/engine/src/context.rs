@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use relive_core::{
     ShardSet,
-    ports::{AppendItem, Catalog, Clock, HistoryStore, StoredImage},
+    ports::{AppendItem, Catalog, Clock, HistoryStore, StoredImage, Wanted},
 };
 use tokio::runtime::Handle;
 
@@ -28,6 +28,7 @@ use crate::{
     guests::{ActivityHost, GuestFactory},
     health::Health,
     images::Images,
+    loader::Loader,
     marks::{Marks, Suspects},
     metrics::Metrics,
     ownership::Ownership,
@@ -48,6 +49,8 @@ pub(crate) struct Stats {
     pub audited: AtomicU64,
     pub audit_findings: AtomicU64,
     pub in_flight: AtomicUsize,
+    /// Runs that the loader was asked for and has not told of.
+    pub loading: AtomicUsize,
     /// Workers that were not heard of any more, and attempts that workers lost or gave up.
     pub workers_lost: AtomicU64,
     pub attempts_given_back: AtomicU64,
@@ -81,6 +84,8 @@ pub(crate) struct Context {
     pub recovering: Mutex<ShardSet>,
     pub registry: Registry,
     pub committer: Sender<AppendItem>,
+    /// Reads for owners that wake; none: they read themselves.
+    pub loader: Option<Loader>,
     pub dispatcher: Dispatcher,
     pub timers: Timers,
     pub cache: Cache,
@@ -115,6 +120,7 @@ pub(crate) struct Context {
 pub(crate) struct Ends {
     pub cells: Receiver<Arc<Cell>>,
     pub items: Receiver<AppendItem>,
+    pub wanted: Option<Receiver<Wanted>>,
     pub spilled: Receiver<StoredImage>,
     pub publisher: Option<Publisher>,
 }
@@ -129,6 +135,10 @@ impl Context {
     ) -> (Arc<Self>, Ends) {
         let (ready, cells) = crossbeam_channel::unbounded();
         let (committer, items) = crossbeam_channel::unbounded();
+        let (loader, wanted) = (parts.store.takes_together() > 1)
+            .then(crossbeam_channel::unbounded)
+            .map(|(requests, wanted)| (Loader::new(requests), wanted))
+            .unzip();
         let (images, spilled) = Images::new(config.images, parts.images);
         let metrics = Arc::<Metrics>::default();
         let shared = parts.cluster.as_ref();
@@ -155,6 +165,7 @@ impl Context {
             recovering: Mutex::new(ShardSet::NONE),
             registry: Registry::new(ready),
             committer,
+            loader,
             dispatcher: Dispatcher::new(runtime, parts.activities, metrics.clone()),
             timers: Timers::new(),
             waiters: Waiters::default(),
@@ -172,6 +183,6 @@ impl Context {
             started: Instant::now(),
             config,
         });
-        (context, Ends { cells, items, spilled, publisher })
+        (context, Ends { cells, items, wanted, spilled, publisher })
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     config::{EngineConfig, EngineParts},
     context::{Context, Ends},
     facade::{deep, workers},
-    images,
+    images, loader,
     marks::{Marks, Suspects},
     message::Message,
     pool::Pool,
@@ -72,7 +72,7 @@ impl Engine {
         }
         let suspects = if parts.clean { Suspects::default() } else { left.suspects };
         let activities = runtime.clone();
-        let (context, Ends { cells, items, spilled, publisher }) =
+        let (context, Ends { cells, items, wanted, spilled, publisher }) =
             Context::new(parts, config, runtime, marks, suspects);
         context.dispatcher.attach(&context);
         Exchange::start(&context);
@@ -86,6 +86,11 @@ impl Engine {
         engine
             .spawn("relive-commit", move |context| committer::run(context, &items))
             .map_err(|e| fail("start the committer", e))?;
+        if let Some(wanted) = wanted {
+            engine
+                .spawn("relive-load", move |context| loader::run(context, &wanted))
+                .map_err(|e| fail("start the loader", e))?;
+        }
         engine
             .spawn("relive-timers", |context| context.timers.run(context))
             .map_err(|e| fail("start the timer service", e))?;
@@ -195,9 +200,12 @@ impl Engine {
         let _ = tokio::task::spawn_blocking(join).await;
     }
 
-    /// Whether nothing is in flight and no turn runs.
+    /// Whether nothing is in flight or on its way from the store, and no turn runs.
     fn is_quiet(&self) -> bool {
-        self.context.stats.in_flight.load(Ordering::Acquire) == 0 && self.threads.pool.is_quiet()
+        let stats = &self.context.stats;
+        let settled = || stats.in_flight.load(Ordering::Acquire) == 0 && stats.loading.load(Ordering::Acquire) == 0;
+        // Once more: what was on a thread may be in flight now.
+        settled() && self.threads.pool.is_quiet() && settled()
     }
 }
 

@@ -119,6 +119,13 @@ impl Images {
         Some(StoredImage { run, event_id: kept.event_id, bytes: kept.bytes.clone() })
     }
 
+    /// The last event that the image of a run in memory covers; 0: there is none.
+    pub fn covered(&self, run: RunKey) -> u64 {
+        let shelf = self.shelf.lock();
+        let kept = shelf.images.peek(&run).map(|kept| kept.event_id);
+        kept.or_else(|| shelf.leaving.get(&run).map(|image| image.event_id)).unwrap_or(0)
+    }
+
     pub fn forget(&self, run: RunKey) {
         let mut shelf = self.shelf.lock();
         if let Some(kept) = shelf.images.pop(&run) {

@@ -24,6 +24,7 @@ mod guests;
 mod health;
 mod ids;
 mod images;
+mod loader;
 mod marks;
 mod message;
 pub mod metrics;

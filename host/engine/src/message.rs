@@ -12,6 +12,7 @@ use relive_core::{
 use tokio::sync::oneshot;
 
 use crate::{
+    loader::Loaded,
     owner::{Beaten, Decision, Reported},
     reconcile::Reconciled,
     remote::{Beat, ClaimRequest, Recovery},
@@ -103,6 +104,35 @@ pub(crate) enum Control {
 }
 
 impl Message {
+    /// Whether it can be taken without the row, or reads it itself.
+    pub fn needs_no_row(&self) -> bool {
+        matches!(
+            self,
+            Self::Start { .. }
+                | Self::Appended(..)
+                | Self::Loaded(_)
+                | Self::Evict
+                | Self::Flush(_)
+                | Self::Capture(_)
+                // It sees what the queues had before the row came, and reads it itself.
+                | Self::Reconcile { .. }
+        )
+    }
+
+    /// Whether the guest is woken for it, most likely.
+    pub fn needs_guest(&self) -> bool {
+        !matches!(
+            self,
+            Self::Claim(_)
+                | Self::Beat(_)
+                | Self::WorkerLost { .. }
+                | Self::Alarm { .. }
+                | Self::Accepted { .. }
+                | Self::Recover(_)
+                | Self::Retry
+        )
+    }
+
     /// Tells whoever waits for it that this host does not do it.
     pub fn refuse(self, error: &Error) {
         match self {
@@ -125,6 +155,7 @@ impl Message {
             | Self::WorkerLost { .. }
             | Self::Alarm { .. }
             | Self::Appended(..)
+            | Self::Loaded(_)
             | Self::Wake
             | Self::Recover(_)
             | Self::Retry
@@ -184,6 +215,8 @@ pub(crate) enum Message {
     Decided(Box<Decision>),
     /// The committer's answer to the item in flight, with the item.
     Appended(Box<AppendItem>, Result<Appended, AppendError>),
+    /// The loader's answer: the row and what wakes the guest.
+    Loaded(Box<Loaded>),
     /// Look whether there is something to do.
     Wake,
     /// A host that recovers found claims: they count once the owner has noted them.

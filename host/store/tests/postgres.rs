@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, fmt::Write as _, path::Path};
 
 use relive_core::{
     EventType, RunKey, Shard, ShardSet, Timestamp,
-    ports::{AppendError, AppendItem, Appended, HistoryStore, ImageStore, StoreErrorKind, StoredImage, TimerRow},
+    ports::{
+        AppendError, AppendItem, Appended, HistoryStore, ImageStore, StoreErrorKind, StoredImage, TimerRow, Wanted,
+    },
 };
 use relive_store::{
     ConnectError, Migrated, PostgresOptions, PostgresStore,
@@ -256,7 +258,10 @@ fn what_is_taken_is_of_one_moment() {
             let begun =
                 |row: Option<relive_core::ports::ExecutionRow>| row.is_some_and(|row| row.command_count > n / 2);
             while !begun(b.execution(run).unwrap()) {}
-            let taken = b.take(run, 2).unwrap().unwrap();
+            // Alone, or together with others, where who appends without a pause may win: then alone.
+            let together = || b.take_together(&[Wanted { run, epoch: 2, guest: None }]).unwrap().remove(0);
+            let together = if n % 2 == 0 { None } else { together() };
+            let taken = together.map_or_else(|| b.take(run, 2).unwrap().unwrap(), |prepared| prepared.taken);
             let last = owner.join().unwrap();
             assert_eq!((taken.row.epoch, taken.row.command_count), (2, last));
             assert_eq!(taken.tasks.iter().map(|t| t.command_no).collect::<Vec<_>>(), [last]);
@@ -435,6 +440,18 @@ fn is_direct(plan: &str) -> bool {
     !plan.contains("Seq Scan") && !plan.contains("((status <= 1) AND (key =") && !(0..lines.len()).any(unconditional)
 }
 
+/// The indexes that a plan goes by, each with what it looks up there.
+fn ways(plan: &str) -> BTreeSet<String> {
+    let lines: Vec<&str> = plan.lines().collect();
+    let way = |at: usize| {
+        let index = lines[at].split_once(" using ").or_else(|| lines[at].split_once("Bitmap Index Scan on "));
+        let (_, index) = index?;
+        let by = lines.get(at + 1).filter(|next| next.contains("Index Cond:")).map_or("", |next| next.trim());
+        Some(format!("{} {by}", index.split(' ').next()?))
+    };
+    (0..lines.len()).filter_map(way).collect()
+}
+
 #[test]
 fn no_statement_walks_a_table() {
     let Some(database) = TestDatabase::migrated() else { return };
@@ -450,6 +467,7 @@ fn no_statement_walks_a_table() {
     for (plan, before) in plans::explain(&database.url).unwrap().iter().zip(&empty) {
         assert!(is_direct(&plan.plan), "{}:\n{}\n{}", plan.name, plan.sql, plan.plan);
         assert!(is_direct(&before.plan), "{} while tables are empty:\n{}", plan.name, before.plan);
+        assert_eq!(ways(&before.plan), ways(&plan.plan), "{}: another way while tables are empty", plan.name);
         let text = plan.plan.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
         write!(page, "\n## {}\n\n```\n{text}\n```\n", plan.name).unwrap();
     }
@@ -458,4 +476,36 @@ fn no_statement_walks_a_table() {
     if blessed || page_of("docs/operations/postgres-plans.md").contains(&format!("PostgreSQL {version} and")) {
         recorded("docs/operations/postgres-plans.md", &page);
     }
+}
+
+#[test]
+fn many_are_taken_and_one_that_somebody_has_is_left() {
+    let Some(database) = TestDatabase::migrated() else { return };
+    let store = database.store();
+    let scripts: Vec<Script> = (0..300).map(|n| Script::started(&store, &format!("w{n}"))).collect();
+    let wanted = |epoch| scripts.iter().map(|s| Wanted { run: s.run, epoch, guest: Some(0) }).collect::<Vec<_>>();
+    let before = store.round_trips();
+    assert!(store.take_together(&wanted(2)).unwrap().iter().all(Option::is_some));
+    let statements = store.round_trips() - before;
+    assert!(statements <= 3, "{statements} round trips");
+    let key = scripts[7].run.0;
+    let held = format!("SELECT key::text FROM executions WHERE key = {key} FOR UPDATE");
+    let hold = format!(
+        "BEGIN; {held}; DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM meta WHERE key = 'go') LOOP PERFORM pg_sleep(0.01); \
+         END LOOP; END $$; COMMIT"
+    );
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| run_sql(&database.url, &hold));
+        while !query_sql(&database.url, &format!("{held} SKIP LOCKED")).is_empty() {
+            assert!(!holder.is_finished());
+            std::thread::yield_now();
+        }
+        // One that has its epoch is only read, whoever has it; one that is to be stamped is left to be taken alone.
+        assert!(store.take_together(&wanted(2)).unwrap().iter().all(Option::is_some));
+        let prepared = store.take_together(&wanted(3)).unwrap();
+        let missing: Vec<usize> = (0..prepared.len()).filter(|n| prepared[*n].is_none()).collect();
+        run_sql(&database.url, "INSERT INTO meta (key, value) VALUES ('go', 1)");
+        assert_eq!(missing, [7]);
+    });
+    assert!(store.take_together(&wanted(3)).unwrap().iter().all(Option::is_some));
 }

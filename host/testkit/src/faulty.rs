@@ -11,8 +11,8 @@ use relive_core::{
     cursor::LogLine,
     event::{Attributes, EventBody, SignalReceived},
     ports::{
-        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, RowChange,
-        Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Prepared, Published,
+        RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow, Wanted,
     },
 };
 
@@ -89,6 +89,12 @@ impl HistoryStore for FaultyStore {
     }
     fn take(&self, run: RunKey, epoch: u64) -> Result<Option<Taken>, AppendError> {
         self.inner.take(run, epoch)
+    }
+    fn takes_together(&self) -> usize {
+        self.inner.takes_together()
+    }
+    fn take_together(&self, wanted: &[Wanted]) -> Result<Vec<Option<Prepared>>, StoreError> {
+        self.inner.take_together(wanted)
     }
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {
         self.inner.execution(run)

@@ -11,6 +11,7 @@ mod outbox;
 mod queue;
 mod queue_limits;
 mod store;
+mod take;
 mod workers;
 
 pub use activity::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult};
@@ -27,6 +28,7 @@ pub use queue::{
 pub use queue_limits::{MAX_AT_ONCE, QueueLimits, QueueRow, RATES, RateLimit};
 pub use store::{
     AppendError, AppendItem, Appended, Claim, ExecutionRow, Exhausted, HistoryStore, ListFilter, NewExecution,
-    Published, RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow,
+    Published, RowChange, Status, StoreError, StoreErrorKind, TaskRow, TimerRow,
 };
+pub use take::{PREPARED_EVENT_BYTES, PREPARED_EVENTS, PREPARED_IMAGE_BYTES, Prepared, Taken, WakingKit, Wanted};
 pub use workers::{Replaces, WorkerEnd, WorkerRow, WorkerStore};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Census, StoredImage};
+use super::{Census, Prepared, StoredImage, Taken, Wanted};
 use crate::{
     codec::StoredEvent,
     cursor::LogLine,
@@ -359,14 +359,6 @@ impl ListFilter {
     }
 }
 
-/// What an owner begins with: a run's row and its open tasks and timers; none of these if it has ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Taken {
-    pub row: ExecutionRow,
-    pub tasks: Vec<TaskRow>,
-    pub timers: Vec<TimerRow>,
-}
-
 /// A value that queries read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Published {
@@ -396,6 +388,18 @@ pub trait HistoryStore: Send + Sync {
     /// What an owner needs to begin, in one round trip, after the run was stamped with its epoch as by
     /// [`HistoryStore::stamp_epoch`]. A store that one host has to itself may leave the stamp to the owner's first append.
     fn take(&self, run: RunKey, epoch: u64) -> Result<Option<Taken>, AppendError>;
+
+    /// How many runs [`HistoryStore::take_together`] takes at about the price of one; 1: taking each alone costs no more.
+    fn takes_together(&self) -> usize {
+        1
+    }
+
+    /// [`HistoryStore::take`] of many different runs in one round trip, with what wakes their guests where that is wanted.
+    /// One answer a run, in order. `None`: it could not be told with the others, as somebody has it, changes it, or
+    /// there is none; taking it alone tells more.
+    fn take_together(&self, wanted: &[Wanted]) -> Result<Vec<Option<Prepared>>, StoreError> {
+        Ok(vec![None; wanted.len()])
+    }
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError>;
 

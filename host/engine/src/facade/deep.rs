@@ -10,7 +10,7 @@ use relive_core::{
     event::HistoryEvent,
     guest::Guest,
     life::{Record, TurnError},
-    ports::{ExecutionRow, ListFilter, Status, StoredImage},
+    ports::{ExecutionRow, ListFilter, Status, StoredImage, WakingKit},
 };
 
 use super::{lookup::store_error, relive::record};
@@ -89,7 +89,7 @@ impl Engine {
         image: &StoredImage,
     ) -> Result<Option<String>, Error> {
         let Laid { mut life, image: header, .. } =
-            match lay(&*self.context.store, &*self.context.guests, row, &image.bytes) {
+            match lay(&*self.context.store, &*self.context.guests, row, &image.bytes, &WakingKit::default()) {
                 Ok(laid) => laid,
                 Err(error) => return Ok(Some(error.to_string())),
             };

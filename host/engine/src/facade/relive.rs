@@ -8,7 +8,7 @@ use relive_core::{
     event::Attributes,
     guest::Guest,
     life::{Life, Record, TurnError},
-    ports::ExecutionRow,
+    ports::{ExecutionRow, WakingKit},
 };
 
 use super::{lookup::store_error, steps::steps};
@@ -98,7 +98,7 @@ impl Engine {
         if published.iter().any(|p| p.event_id > at) {
             return Ok(None);
         }
-        let laid = lay(&*context.store, &*context.guests, row, &image.bytes);
+        let laid = lay(&*context.store, &*context.guests, row, &image.bytes, &WakingKit::default());
         let caught_up = laid.map_err(|e| e.to_string()).and_then(|Laid { mut life, tail, .. }| {
             life.relive_tail(&tail, record(row), at).map(|_| life).map_err(|e| e.to_string())
         });

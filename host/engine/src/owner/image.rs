@@ -14,7 +14,7 @@ use relive_core::{
     history::{Violation, check_chain},
     image::{Image, ImageError, ImageHeader},
     life::{Life, Record, TurnError},
-    ports::{ExecutionRow, HistoryStore, StoreError, StoredImage},
+    ports::{ExecutionRow, HistoryStore, StoreError, StoredImage, WakingKit},
 };
 
 use super::{BoxedLife, Owner, load::read_tail};
@@ -45,19 +45,23 @@ pub(crate) struct Laid {
     pub tail: Vec<HistoryEvent>,
 }
 
-/// Lays an image of the run that `row` describes. Nothing of the tail is applied.
+/// Lays an image of the run that `row` describes. Nothing of the tail is applied. What the kit does not have is read.
 pub(crate) fn lay(
     store: &dyn HistoryStore,
     guests: &dyn GuestFactory,
     row: &ExecutionRow,
     bytes: &[u8],
+    kit: &WakingKit,
 ) -> Result<Laid, Ignored> {
     let Image { header, body } = Image::decode(bytes)?;
     if header.run_id != row.execution.run_id || header.digest != row.digest || header.event_id > row.last_event_id {
         return Err(Ignored::Foreign);
     }
     let tail = if header.event_id < row.last_event_id {
-        let mut tail = read_tail(store, row.key, header.event_id + 1)?;
+        let mut tail = match kit.behind(header.event_id, row.last_event_id) {
+            Some(tail) => tail.to_vec(),
+            None => read_tail(store, row.key, header.event_id + 1)?,
+        };
         tail.truncate(usize::try_from(row.last_event_id - header.event_id).unwrap_or(usize::MAX));
         check_chain(&tail, header.event_id, &header.hash)?;
         tail
@@ -69,7 +73,10 @@ pub(crate) fn lay(
     }
     let decode = |e: &StoredEvent| e.decode().map_err(|error| Violation::Undecodable { event: e.event_id, error });
     let tail = tail.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-    let start = store.read_from(row.key, 1, 1)?.first().map(decode).transpose()?.ok_or(Ignored::Foreign)?;
+    let start = match kit.first() {
+        Some(first) => decode(first)?,
+        None => store.read_from(row.key, 1, 1)?.first().map(decode).transpose()?.ok_or(Ignored::Foreign)?,
+    };
     let Attributes::ExecutionStarted(started) = &start.body.attributes else {
         return Err(Ignored::Foreign);
     };
@@ -88,22 +95,24 @@ pub(crate) fn lay(
 
 impl Owner {
     /// Wakes the guest from its newest image. False: there is none that fits, so it relives.
-    pub(super) fn wake_from_image(&mut self, context: &Arc<Context>) -> bool {
+    pub(super) fn wake_from_image(&mut self, context: &Arc<Context>, kit: &WakingKit) -> bool {
         if context.images.config.every == 0 {
             return false;
         }
         let Some(row) = self.row.clone() else { return false };
         let started = Instant::now();
         let kept = context.images.get(self.run);
-        let newest = match kept {
+        let newest = match kept.or_else(|| kit.image.clone()) {
             Some(image) => Some(image),
+            // The store was asked, and knew of none.
+            None if kit.covered == 0 && kit.first().is_some() => None,
             None => context.images.store.image(self.run, row.last_event_id).unwrap_or_else(|error| {
                 tracing::warn!(run = self.run.0, %error, "a memory image cannot be read");
                 None
             }),
         };
         let Some(image) = newest else { return false };
-        match self.lay_and_catch_up(context, &row, &image) {
+        match self.lay_and_catch_up(context, &row, &image, kit) {
             Ok(()) => {
                 let stats = &context.images.stats;
                 stats.laid.fetch_add(1, Ordering::Relaxed);
@@ -124,8 +133,9 @@ impl Owner {
         context: &Arc<Context>,
         row: &ExecutionRow,
         image: &StoredImage,
+        kit: &WakingKit,
     ) -> Result<(), Ignored> {
-        let Laid { mut life, tail, .. } = lay(&*context.store, &*context.guests, row, &image.bytes)?;
+        let Laid { mut life, tail, .. } = lay(&*context.store, &*context.guests, row, &image.bytes, kit)?;
         abort::point("image-laid");
         let (applied_through, commands) = (row.applied_through, row.command_count);
         life.relive_tail(&tail, Record::Complete { applied_through, commands }, u64::MAX)?;

@@ -1,6 +1,7 @@
 //! Bringing an execution into memory: its row and open work, and its guest by reliving.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -14,11 +15,11 @@ use relive_core::{
     guest::GuestFault,
     history::{Violation, check_chain},
     life::{Life, Record, TurnError},
-    ports::{AppendError, HistoryStore, StoreError, StoreErrorKind, Taken},
+    ports::{AppendError, ExecutionRow, HistoryStore, Prepared, StoreError, StoreErrorKind, Taken, WakingKit, Wanted},
 };
 
 use super::{Owner, tasks::Task};
-use crate::{abort, context::Context, facade::place::not_owner};
+use crate::{abort, context::Context, facade::place::not_owner, loader::Loaded, message::Message};
 
 /// Events that are read at once.
 const PAGE: usize = 4_096;
@@ -53,6 +54,13 @@ pub(crate) fn decoded_history(
     }
 }
 
+/// Checks and decodes a history from its first event on.
+fn decoded(stored: &[StoredEvent]) -> Result<Vec<HistoryEvent>, Violation> {
+    check_chain(stored, 0, &GENESIS)?;
+    let decode = |e: &StoredEvent| e.decode().map_err(|error| Violation::Undecodable { event: e.event_id, error });
+    stored.iter().map(decode).collect()
+}
+
 /// Reads a history from event `from` on.
 pub(crate) fn read_tail(store: &dyn HistoryStore, run: RunKey, from: u64) -> Result<Vec<StoredEvent>, StoreError> {
     let mut events = store.read_from(run, from, PAGE)?;
@@ -65,20 +73,84 @@ pub(crate) fn read_tail(store: &dyn HistoryStore, run: RunKey, from: u64) -> Res
     Ok(events)
 }
 
+/// A row that the loader was asked for.
+#[derive(Default)]
+pub(super) struct Loading {
+    /// What arrived since; it begins with what the row was asked for.
+    waiting: VecDeque<Message>,
+    asked: bool,
+    /// The loader could not tell: the owner reads for itself.
+    alone: bool,
+}
+
+impl Loading {
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked
+    }
+
+    pub(super) fn give_up(&mut self) -> VecDeque<Message> {
+        self.asked = false;
+        std::mem::take(&mut self.waiting)
+    }
+}
+
 impl Owner {
+    /// Gives back a message that can be taken now. Others wait until the loader has told of the row.
+    pub(super) fn wait_for_row(&mut self, context: &Context, message: Message) -> Option<Message> {
+        if !self.loading.asked {
+            let needless = self.row.is_some() || self.create.is_some() || self.loading.alone || message.needs_no_row();
+            let loader = context.loader.as_ref().filter(|_| !needless);
+            let Some(loader) = loader else { return Some(message) };
+            let guest = message.needs_guest().then(|| context.images.covered(self.run));
+            self.loading.asked = true;
+            context.stats.loading.fetch_add(1, Ordering::AcqRel);
+            loader.ask(Wanted { run: self.run, epoch: self.epoch, guest });
+        }
+        // In the order in which they came, but for what must not wait.
+        if message.needs_no_row() && !matches!(message, Message::Start { .. }) {
+            return Some(message);
+        }
+        self.loading.waiting.push_back(message);
+        None
+    }
+
+    /// The loader's answer: what waited is next.
+    pub(super) fn loaded(&mut self, context: &Arc<Context>, loaded: Loaded, messages: &mut VecDeque<Message>) {
+        // Asked for by an owner that was let go since: this one has asked for itself.
+        if !self.loading.asked || loaded.epoch != self.epoch {
+            return;
+        }
+        for message in self.loading.give_up().into_iter().rev() {
+            messages.push_front(message);
+        }
+        match loaded.prepared {
+            // Read meanwhile, for what could not wait.
+            _ if self.row.is_some() => {}
+            Some(Prepared { taken, kit }) => {
+                self.kit = kit;
+                self.took(context, taken);
+            }
+            None => self.loading.alone = true,
+        }
+    }
+
+    fn took(&mut self, context: &Arc<Context>, taken: Taken) {
+        self.row = Some(taken.row);
+        self.timers = taken.timers.into_iter().map(|t| t.command_no).collect();
+        for row in taken.tasks {
+            self.tasks.insert(row.command_no, Task::known(row));
+        }
+        self.launch_known(context);
+    }
+
     /// Makes sure that the row is in memory. False: there is none, or the store cannot say; everybody was told.
     pub(super) fn load_row(&mut self, context: &Arc<Context>) -> bool {
         if self.row.is_some() || self.create.is_some() {
             return true;
         }
         match context.store.take(self.run, self.epoch) {
-            Ok(Some(Taken { row, tasks, timers })) => {
-                self.row = Some(row);
-                self.timers = timers.into_iter().map(|t| t.command_no).collect();
-                for row in tasks {
-                    self.tasks.insert(row.command_no, Task::known(row));
-                }
-                self.launch_known(context);
+            Ok(Some(taken)) => {
+                self.took(context, taken);
                 true
             }
             Ok(None) => {
@@ -124,16 +196,25 @@ impl Owner {
     /// Wakes the guest: from its image, or by reliving the committed history. What was committed and not applied waits
     /// in `unapplied`.
     pub(super) fn wake(&mut self, context: &Arc<Context>) -> Result<(), TurnError> {
-        if self.wake_from_image(context) { Ok(()) } else { self.relive(context) }
+        let kit = self.kit.take().unwrap_or_default();
+        if self.wake_from_image(context, &kit) { Ok(()) } else { self.relive(context, &kit) }
     }
 
-    fn relive(&mut self, context: &Arc<Context>) -> Result<(), TurnError> {
+    /// The committed history: out of the kit, if it has all of it.
+    fn history(&self, context: &Context, row: &ExecutionRow, kit: &WakingKit) -> Result<Vec<HistoryEvent>, TurnError> {
+        let events = match kit.behind(0, row.last_event_id) {
+            Some(stored) => decoded(stored),
+            None => decoded_history(&*context.store, self.run)
+                .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?,
+        };
+        events.map_err(|violation| TurnError::Unusable(violation.to_string()))
+    }
+
+    fn relive(&mut self, context: &Arc<Context>, kit: &WakingKit) -> Result<(), TurnError> {
         let Some(row) = &self.row else { return Ok(()) };
         let started = Instant::now();
         let (applied_through, commands) = (row.applied_through, row.command_count);
-        let mut events = decoded_history(&*context.store, self.run)
-            .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?
-            .map_err(|violation| TurnError::Unusable(violation.to_string()))?;
+        let mut events = self.history(context, row, kit)?;
         // What others appended since the row was read comes as the tail of the next append's conflict.
         events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
         let Some(start) = events.first() else {

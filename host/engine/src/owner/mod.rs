@@ -37,7 +37,7 @@ use relive_core::{
     event::{EventBody, HistoryEvent, TimerFired},
     guest::Guest,
     life::Life,
-    ports::{AppendItem, ExecutionRow, NewExecution, StoredImage},
+    ports::{AppendItem, ExecutionRow, NewExecution, StoredImage, WakingKit},
 };
 
 use crate::{
@@ -48,7 +48,7 @@ use crate::{
     remote::ClaimRequest,
 };
 
-use self::{commit::Flight, tasks::Task};
+use self::{commit::Flight, load::Loading, tasks::Task};
 
 pub(crate) type BoxedLife = Life<Box<dyn Guest>>;
 
@@ -66,6 +66,9 @@ pub(crate) struct Owner {
     epoch: u64,
     /// What is committed; none before the start or the first load.
     row: Option<ExecutionRow>,
+    loading: Loading,
+    /// What the loader read beside the row.
+    kit: Option<WakingKit>,
     /// The row to create with the first item.
     create: Option<NewExecution>,
     life: Option<BoxedLife>,
@@ -111,6 +114,8 @@ impl Owner {
             run,
             epoch: 0,
             row: None,
+            loading: Loading::default(),
+            kit: None,
             create: None,
             life: None,
             unapplied: VecDeque::new(),
@@ -137,23 +142,27 @@ impl Owner {
     }
 
     /// Takes messages and does what follows from them.
-    pub fn handle(&mut self, context: &Arc<Context>, thread: Thread, messages: VecDeque<Message>) {
-        for message in messages {
+    pub fn handle(&mut self, context: &Arc<Context>, thread: Thread, mut messages: VecDeque<Message>) {
+        while let Some(message) = messages.pop_front() {
             // What was in memory went with the end, or with a start that failed; this message may know better.
             if self.gone {
                 *self = Self::new(self.run);
             }
             // The store's answer is taken in any case: somebody waits for it.
-            if matches!(message, Message::Appended(..)) || self.owns(context) {
-                self.take(context, message);
-            } else {
+            if !matches!(message, Message::Appended(..)) && !self.owns(context) {
                 message.refuse(&not_owner(&context.ownership));
+            } else if let Message::Loaded(loaded) = message {
+                self.loaded(context, *loaded, &mut messages);
+            } else if let Some(message) = self.wait_for_row(context, message) {
+                self.take(context, message);
             }
         }
         if self.flight.is_none() && !self.gone && !self.owns(context) {
             self.let_go(context, &not_owner(&context.ownership));
         }
         self.advance(context, thread);
+        // A guest that was not woken now is none whose memory is worth it.
+        self.kit = None;
         if self.flush && self.life.is_some() && self.flight.is_none() {
             self.go_cold(context);
         }
@@ -167,6 +176,7 @@ impl Owner {
                 && self.flight.is_none()
                 && self.queue.is_empty()
                 && self.controls.is_empty()
+                && !self.loading.is_asked()
                 && self.riding.is_empty()
                 && self.riding_tasks.is_empty()
                 && self.claims.is_empty()
@@ -206,7 +216,7 @@ impl Owner {
             Message::Reconcile { command_no, answer } => self.reconcile(context, command_no, &answer),
             Message::Control(control) => self.controls.push_back(control),
             Message::Appended(item, result) => self.appended(context, *item, result),
-            Message::Wake => {}
+            Message::Wake | Message::Loaded(_) => {}
             Message::Recover(recovery) => {
                 self.load_row(context);
                 drop(recovery);
@@ -264,6 +274,9 @@ impl Owner {
                 control;
             let _ = reply.send(Err(error.clone()));
         }
+        for message in self.loading.give_up() {
+            message.refuse(error);
+        }
         // Who wants a claim of it hears nothing, and looks elsewhere.
         self.claims.clear();
         for ack in self.acks.drain(..) {
@@ -272,7 +285,7 @@ impl Owner {
         while let Some(no) = self.tasks.keys().next().copied() {
             self.drop_task(context, no, true);
         }
-        self.life = None;
+        (self.life, self.kit) = (None, None);
         self.unapplied.clear();
         self.riding.clear();
         self.riding_tasks.clear();

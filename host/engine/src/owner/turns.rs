@@ -47,7 +47,7 @@ impl From<CodecError> for Abandon {
 impl Owner {
     /// Does what can be done now, until an item is in flight or nothing waits.
     pub(super) fn advance(&mut self, context: &Arc<Context>, thread: Thread) {
-        while self.flight.is_none() && !self.gone && !self.paused {
+        while self.flight.is_none() && !self.gone && !self.paused && !self.loading.is_asked() {
             if !self.has_work() && !self.may_have_work() {
                 return;
             }

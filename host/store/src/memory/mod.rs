@@ -18,11 +18,15 @@ use relive_core::{
     cursor::LogLine,
     ports::{
         AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ImageStore, KEPT_IMAGES, ListFilter,
-        Published, Status, StoreError, StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow,
+        PREPARED_EVENT_BYTES, PREPARED_EVENTS, PREPARED_IMAGE_BYTES, Prepared, Published, Status, StoreError,
+        StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow, WakingKit, Wanted,
     },
 };
 
 use crate::check::MAX_RUN_KEY;
+
+/// For tests: nothing is cheaper here.
+const TOGETHER: usize = 64;
 
 /// One run with all that belongs to it.
 struct Run {
@@ -75,6 +79,18 @@ impl Run {
         }
     }
 
+    fn kit(&self, at_hand: u64) -> WakingKit {
+        let newest = self.images.last_key_value().filter(|_| at_hand == 0);
+        let covered = newest.map_or(at_hand, |(event_id, _)| *event_id);
+        let image = newest.filter(|(_, bytes)| bytes.len() <= PREPARED_IMAGE_BYTES);
+        let image =
+            image.map(|(event_id, bytes)| StoredImage { run: self.row.key, event_id: *event_id, bytes: bytes.clone() });
+        let first = self.events.iter().take(usize::from(covered > 0));
+        let behind = self.events.iter().filter(|e| e.event_id > covered).take(PREPARED_EVENTS);
+        let small = |e: &&StoredEvent| e.bytes.len() <= PREPARED_EVENT_BYTES;
+        WakingKit { covered, image, events: first.chain(behind).filter(small).cloned().collect() }
+    }
+
     fn needs_wake(&self) -> bool {
         self.row.status == Status::Running && self.row.last_inbound_id > self.row.applied_through
     }
@@ -125,6 +141,21 @@ impl HistoryStore for MemoryStore {
             let (tasks, timers) = run.work();
             Taken { row: run.row.clone(), tasks, timers }
         }))
+    }
+
+    fn takes_together(&self) -> usize {
+        TOGETHER
+    }
+
+    fn take_together(&self, wanted: &[Wanted]) -> Result<Vec<Option<Prepared>>, StoreError> {
+        let prepare = |wanted: &Wanted| {
+            let taken = self.take(wanted.run, wanted.epoch).ok().flatten()?;
+            let state = self.state.lock();
+            let run = state.runs.get(&wanted.run).filter(|_| taken.row.status.is_open());
+            let kit = wanted.guest.zip(run).map(|(at_hand, run)| run.kit(at_hand));
+            Some(Prepared { taken, kit })
+        };
+        Ok(wanted.iter().map(prepare).collect())
     }
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {

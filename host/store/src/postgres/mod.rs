@@ -23,6 +23,7 @@ mod rows;
 mod schema;
 mod slow;
 mod statement;
+mod together;
 mod workers;
 
 use std::{
@@ -36,8 +37,8 @@ use relive_core::{
     codec::StoredEvent,
     cursor::LogLine,
     ports::{
-        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
-        Taken, TaskRow, TimerRow,
+        AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Prepared, Published,
+        StoreError, Taken, TaskRow, TimerRow, Wanted,
     },
 };
 
@@ -105,6 +106,14 @@ impl HistoryStore for PostgresStore {
 
     fn take(&self, run: RunKey, epoch: u64) -> Result<Option<Taken>, AppendError> {
         self.take_run(run, epoch)
+    }
+
+    fn takes_together(&self) -> usize {
+        together::AT_ONCE
+    }
+
+    fn take_together(&self, wanted: &[Wanted]) -> Result<Vec<Option<Prepared>>, StoreError> {
+        self.take_runs(wanted).map_err(|e| error::store_error(&e))
     }
 
     fn execution(&self, run: RunKey) -> Result<Option<ExecutionRow>, StoreError> {

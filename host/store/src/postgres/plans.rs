@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Row, postgres::PgConnection};
 
-use super::{images, links, outbox, read, slow, statement};
+use super::{images, links, outbox, read, slow, statement, together};
 
 /// A statement under its name.
 pub struct Plan {
@@ -30,6 +30,7 @@ fn statements() -> Vec<(&'static str, String)> {
         ("append: keys known", owned(slow::KNOWN_KEYS)),
         ("append: open runs", owned(slow::OPEN_RUNS)),
         ("take over a run", owned(read::TAKE)),
+        ("take over many runs", owned(together::TAKE_TOGETHER)),
         ("stamp a run", owned(read::STAMP)),
         ("an execution", owned(read::EXECUTION)),
         ("a run by its name", owned(read::RUN_BY_NAME)),
