@@ -147,6 +147,25 @@ async fn messages_are_taken_once_and_in_order() {
     host.verify().await;
 }
 
+/// Who sends a message again because its answer was lost hears the same, also if the run has ended by it meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_ends_its_run_is_taken_for_all_who_sent_it() {
+    const RUNS: usize = 100;
+    let (_, host) = host().await;
+    for n in 0..RUNS {
+        let id = format!("w{n}");
+        host.run(&id, &[Op::Message("a".into()), Op::Await(0)]).await.expect("started");
+        let senders = (0..4).map(|_| host.send(&id, "a", "m", "1"));
+        for sent in futures_util::future::join_all(senders).await {
+            sent.expect("the same message again is a success");
+        }
+        // Another message is too late, and is told so.
+        assert_eq!(host.ended(&id).await.status, Status::Completed);
+        assert_eq!(host.send(&id, "a", "other", "1").await.expect_err("it has ended").code, "closed");
+    }
+    host.verify().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_reaches_the_guest_once_and_terminate_asks_nobody() {
     let (_, host) = host().await;

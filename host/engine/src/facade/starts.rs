@@ -112,6 +112,7 @@ impl Engine {
         let message_id = request.message_id.unwrap_or_else(ids::random);
         check_id(&message_id, "message id").map_err(invalid)?;
         let target = request.target;
+        let sent = (target.clone(), message_id.clone());
         let channel: Arc<str> = request.channel.into();
         let sent_to = channel.clone();
         let known = given.then(|| message_id.clone());
@@ -130,8 +131,15 @@ impl Engine {
         body.trace_id = request.trace.map(|trace| trace.to_string().into());
         let incoming = Incoming { reply: Some(reply), ..Incoming::new(body) };
         self.context.registry.post(row.key, Message::Inbound(Box::new(incoming)));
-        self.answered(answer).await?;
-        Ok(message_id)
+        match self.answered(answer).await {
+            // It ended between the look and the owner's: by this very message, if it came before.
+            Err(error) if error.code == "closed" && given => {
+                let (target, id) = sent;
+                let received = self.blocking(move |engine| engine.has_received(&target, &id)).await?;
+                if received { Ok(message_id) } else { Err(error) }
+            }
+            answered => answered.map(|()| message_id),
+        }
     }
 
     /// The open execution, if it may read the channel.
