@@ -20,7 +20,7 @@ const DEATHS: usize = 10;
 /// Executions that are open at each of them.
 const OPEN: u64 = 200;
 
-fn database() -> anyhow::Result<TestDatabase> {
+pub fn database() -> anyhow::Result<TestDatabase> {
     TestDatabase::migrated().context("RELIVE_TEST_PG names the server; scripts/servers run sets it")
 }
 

@@ -13,7 +13,7 @@ const EXECUTIONS: &str = "/v1/namespaces/default/executions";
 const CLIENTS: u64 = 16;
 
 /// Starts `count` executions over several connections; `body` makes the request of the n-th.
-fn start_all(host: &Host, count: u64, body: impl Fn(u64) -> String + Sync) -> anyhow::Result<Duration> {
+pub fn start_all(host: &Host, count: u64, body: impl Fn(u64) -> String + Sync) -> anyhow::Result<Duration> {
     let began = Instant::now();
     std::thread::scope(|scope| {
         let client = |client: u64| {

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use crate::{
     Figures, cluster, crowds,
     host::{Host, guest},
-    raw, turns, wake, workers,
+    raw, turns, versions, wake, workers,
 };
 
 type Measure = fn(&Path) -> anyhow::Result<Figures>;
@@ -42,6 +42,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("nats-workers", cluster::nats_workers),
     ("pg-timers", cluster::timers),
     ("failover", cluster::failover),
+    ("versions", versions::embedded),
+    ("pg-versions", versions::shared),
 ];
 
 pub const RUNS: usize = 5;

@@ -10,6 +10,7 @@ mod host;
 mod http;
 mod raw;
 mod turns;
+mod versions;
 mod wake;
 mod workers;
 

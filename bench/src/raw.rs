@@ -76,6 +76,7 @@ fn change(inbound: u64, commands: u64) -> RowChange {
         applied_through: inbound,
         command_count: commands,
         reset_crashes: false,
+        digest: None,
     }
 }
 

@@ -64,7 +64,7 @@ pub fn measure(data: &Path) -> anyhow::Result<Figures> {
 /// Two executions of each length, waiting for a message.
 async fn prepare(engine: &Engine) -> anyhow::Result<()> {
     let bytes = guest("steps/steps.wasm")?;
-    engine.deploy(DeployRequest { namespace: Namespace::default(), bytes, name: None }).await?;
+    engine.deploy(DeployRequest::new(Namespace::default(), bytes)).await?;
     for (_, _, events) in LENGTHS {
         for twin in 0..2 {
             let request = StartRequest {
@@ -156,7 +156,7 @@ pub fn sizes(data: &Path) -> anyhow::Result<Figures> {
         let size = runtime.block_on(async {
             let engine = host.engine();
             let bytes = guest(file)?;
-            engine.deploy(DeployRequest { namespace: Namespace::default(), bytes, name: None }).await?;
+            engine.deploy(DeployRequest::new(Namespace::default(), bytes)).await?;
             for id in [workflow.to_owned(), format!("{workflow}-next")] {
                 let request = StartRequest {
                     namespace: Namespace::default(),

@@ -20,6 +20,22 @@ CREATE UNIQUE INDEX versions_active ON versions (namespace, workflow) WHERE acti
 
 CREATE UNIQUE INDEX versions_code ON versions (namespace, workflow, digest, export);
 
+CREATE TABLE activations (
+    namespace TEXT NOT NULL,
+    workflow  TEXT NOT NULL,
+    number    INTEGER NOT NULL,
+    kind      TEXT NOT NULL,
+    version   INTEGER NOT NULL,
+    canary    INTEGER,
+    share     INTEGER,
+    limits    TEXT,
+    at        INTEGER NOT NULL,
+    author    TEXT,
+    reason    TEXT,
+    PRIMARY KEY (namespace, workflow, number),
+    CHECK ((canary IS NULL) = (share IS NULL))
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE activities (
     namespace   TEXT NOT NULL,
     name        TEXT NOT NULL,
@@ -105,6 +121,15 @@ CREATE TABLE meta (
     value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE preflights (
+    namespace TEXT NOT NULL,
+    workflow  TEXT NOT NULL,
+    version   INTEGER NOT NULL,
+    at        INTEGER NOT NULL,
+    report    TEXT NOT NULL,
+    PRIMARY KEY (namespace, workflow, version, at)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE published (
     run      INTEGER NOT NULL,
     key      TEXT NOT NULL,
@@ -145,7 +170,7 @@ CREATE TABLE versions (
     input_schema  TEXT,
     output_schema TEXT,
     active        INTEGER NOT NULL,
-    deployed_at   INTEGER NOT NULL,
+    deployed_at   INTEGER NOT NULL, author TEXT, note TEXT,
     PRIMARY KEY (namespace, workflow, version)
 ) STRICT, WITHOUT ROWID;
 

@@ -83,6 +83,12 @@ pub fn version(change_id: &str, min: u32, max: u32) -> u32 {
     })
 }
 
+/// Whether this run takes the new side of a change that has two: false in a run that passed here before the change
+/// existed. The same as `version(change_id, 0, 1) == 1`; a change that is changed again goes on with [`version`].
+pub fn patched(change_id: &str) -> bool {
+    version(change_id, 0, 1) == 1
+}
+
 /// Whether the execution was asked to cancel.
 pub fn cancel_requested() -> bool {
     runtime::with(|runtime| runtime.cancel_requested())

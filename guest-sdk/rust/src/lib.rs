@@ -50,7 +50,7 @@ pub mod wasi;
 pub use activity::{activity, Activity, CancellationType, RetryPolicy};
 pub use combine::{join, join_all, race, select, try_join_all, Either};
 pub use context::{
-    cancel_requested, continue_as_new, info, now, publish, random_bytes, random_u64, uuid, version, Info,
+    cancel_requested, continue_as_new, info, now, patched, publish, random_bytes, random_u64, uuid, version, Info,
 };
 pub use failure::{ActivityFailure, Failure, FailureKind};
 pub use message::{message, Message};

@@ -256,6 +256,7 @@ fn the_world_is_asked_in_order() {
         log::info!("begin {}", 1; answer = 42);
         publish("status", "begun")?;
         assert_eq!(version("change", 1, 3), 3);
+        assert!(patched("another"));
         timer(SECOND).await?;
         Ok::<_, Failure>(json!([now().as_secs(), random_u64(), uuid().len(), random_bytes(2).len()]))
     });
@@ -264,6 +265,7 @@ fn the_world_is_asked_in_order() {
         Call::Log("begin 1".to_owned()),
         Call::Publish("status".to_owned(), json!("begun")),
         Call::Version("change".to_owned()),
+        Call::Version("another".to_owned()),
         Call::Timer(1, SECOND),
     ];
     assert_eq!(run.calls(), asked);

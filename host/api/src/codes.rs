@@ -24,6 +24,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
         StatusCode::NOT_FOUND,
         &[
             "unknown-workflow",
+            "unknown-version",
             "unknown-execution",
             "unknown-activity",
             "unknown-component",
@@ -41,6 +42,12 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
         StatusCode::CONFLICT,
         &[
             "already-started",
+            "no-active-version",
+            "diverges",
+            "try-again",
+            "traps",
+            "other-export",
+            "nothing-to-roll-back",
             "id-reuse-refused",
             "idempotency-mismatch",
             "closed",
@@ -58,6 +65,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
         StatusCode::UNPROCESSABLE_ENTITY,
         &[
             "schema-mismatch",
+            "wrong-digest",
             "replay-failed",
             "invalid-schema",
             // What admission says of an upload.

@@ -159,6 +159,19 @@ impl Client {
         }
     }
 
+    /// Posts a component, for a stream.
+    pub fn upload_for_stream(&self, route: &Route, bytes: &[u8]) -> Result<BodyReader<'static>, Failure> {
+        let request = self.agent.post(self.url(route)?).header("accept", "text/event-stream");
+        let response = request.content_type("application/wasm").send(bytes).map_err(|e| self.transport(&e))?;
+        if response.status().as_u16() == 200 {
+            return Ok(response.into_body().into_reader());
+        }
+        let status = response.status();
+        self.read(Ok(response)).and_then(|_| {
+            Err(Failure::new(Exit::Failed, "unexpected-answer", format!("the host answered {status} and no stream")))
+        })
+    }
+
     /// Posts JSON.
     pub fn post(&self, route: &Route, body: &str) -> Result<String, Failure> {
         self.read(self.agent.post(self.url(route)?).content_type("application/json").send(body))

@@ -67,6 +67,18 @@ pub fn follow(
     }
 }
 
+/// Hands each event of a stream that is not begun again to `take`, to its end.
+pub fn once(body: impl std::io::Read, mut take: impl FnMut(&Event) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut lines = BufReader::new(body);
+    while let Some(event) = read(&mut lines) {
+        if event.name == "end" {
+            return Ok(());
+        }
+        take(&event)?;
+    }
+    Err(Failure::new(Exit::Unreachable, "broken-off", "the host broke off; nothing was changed, so ask again"))
+}
+
 /// The next event; none if the stream breaks off. An event that is cut off is none: it comes again.
 fn read(lines: &mut impl BufRead) -> Option<Event> {
     let mut event = Event::default();

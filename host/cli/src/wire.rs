@@ -147,6 +147,64 @@ pub struct Divergence {
     pub last_agreed: u64,
 }
 
+/// Progress of `POST /workflows/{name}/preflight`.
+#[derive(Debug, Deserialize)]
+pub struct PreflightProgress {
+    pub checked: u64,
+    pub total: u64,
+    pub left_ms: Option<u64>,
+}
+
+/// What it found.
+#[derive(Debug, Deserialize)]
+pub struct Preflight {
+    pub workflow: String,
+    pub version: Option<u32>,
+    pub digest: String,
+    pub took_ms: u64,
+    pub sample: bool,
+    pub checked: u64,
+    pub events: u64,
+    pub same_code: u64,
+    pub agrees: u64,
+    pub diverges: u64,
+    pub traps: u64,
+    pub unreadable: u64,
+    pub groups: Vec<PreflightGroup>,
+    #[serde(default)]
+    pub version_answers: Vec<AnswerCount>,
+}
+
+/// How many executions got an answer to `version()`.
+#[derive(Debug, Deserialize)]
+pub struct AnswerCount {
+    pub change_id: String,
+    pub version: u32,
+    pub executions: u64,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct PreflightGroup {
+    pub outcome: String,
+    #[serde(default)]
+    pub history: String,
+    pub code: String,
+    pub executions: u64,
+    pub examples: Vec<PreflightVerdict>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct PreflightVerdict {
+    pub workflow_id: String,
+    pub outcome: String,
+    pub events: u64,
+    #[serde(default)]
+    pub next: Vec<OpenPromise>,
+    pub divergence: Option<Divergence>,
+    pub fault: Option<String>,
+    pub reason: Option<String>,
+}
+
 /// `GET /executions/{id}/state`.
 #[derive(Debug, Deserialize)]
 pub struct State {
@@ -210,6 +268,74 @@ pub struct Deployed {
 pub struct DeployedWorkflow {
     pub name: String,
     pub version: u32,
+    pub activation: Option<Activation>,
+    #[serde(default)]
+    pub changes: Vec<Change>,
+}
+
+/// What another version changes.
+#[derive(Debug, Deserialize)]
+pub struct Change {
+    pub what: String,
+    pub change: String,
+    pub name: String,
+    pub breaking: bool,
+    #[serde(default)]
+    pub detail: String,
+}
+
+/// What new runs take.
+#[derive(Debug, Deserialize)]
+pub struct Activation {
+    pub workflow: String,
+    pub number: u64,
+    pub kind: String,
+    pub version: u32,
+    pub canary: Option<Canary>,
+    pub at: Timestamp,
+    pub author: Option<String>,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Canary {
+    pub version: u32,
+    pub percent: f64,
+}
+
+impl std::fmt::Display for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.canary {
+            None => write!(f, "version {}", self.version),
+            Some(canary) => {
+                write!(f, "version {}, and {} % of them version {}", self.version, canary.percent, canary.version)
+            }
+        }
+    }
+}
+
+/// `GET /workflows/{name}`.
+#[derive(Debug, Deserialize)]
+pub struct WorkflowReport {
+    pub workflow: String,
+    pub activation: Option<Activation>,
+    pub versions: Vec<VersionReport>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct VersionReport {
+    pub version: u32,
+    pub digest: String,
+    pub state: String,
+    pub percent: f64,
+    pub open: u64,
+    pub blocked: u64,
+    pub closed: u64,
+    pub failed: u64,
+    pub oldest_open: Option<Timestamp>,
+    pub deployed_at: Timestamp,
+    pub author: Option<String>,
+    pub note: Option<String>,
 }
 
 /// `GET /workflows`.

@@ -74,6 +74,15 @@ fn all() -> Vec<Attributes> {
         ExecutionBlocked { reason: BlockReason::Trap, report: text() }.into(),
         ExecutionUnblocked { reason: text() }.into(),
         ExecutionForked { from: start().execution, through: 3 }.into(),
+        VersionChanged {
+            from: Digest::of(b"1"),
+            digest: Digest::of(b"2"),
+            version: 2,
+            answers: [("c".to_owned(), 1)].into(),
+            author: Some("ada".into()),
+            reason: text(),
+        }
+        .into(),
         schedule("charge", r#"{"x": [1, 2.50]}"#).into(),
         TaskStarted { attempt: 1, worker: "w".into() }.into(),
         TaskCompleted { attempt: 2, result: json("null") }.into(),

@@ -14,6 +14,7 @@ use relive_core::{Error, ErrorKind, ShardSet};
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
+    canary,
     cluster::{Keeper, leave},
     committer,
     config::{EngineConfig, EngineParts},
@@ -108,8 +109,9 @@ impl Engine {
                 .spawn("relive-cluster", move |context| keeper.run(context))
                 .map_err(|e| fail("start the keeper of shards", e))?;
         }
+        let watched = engine.clone();
         engine
-            .spawn("relive-sweep", move |context| sweep(context, recovery))
+            .spawn("relive-sweep", move |context| sweep(context, &watched, recovery))
             .map_err(|e| fail("start the sweep", e))?;
         engine.start_auditor().map_err(|e| fail("start the auditor", e))?;
         Ok(engine)
@@ -127,10 +129,13 @@ impl Engine {
         })
     }
 
-    fn spawn(&self, name: &str, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> std::io::Result<()> {
+    /// Starts a thread that the end of the engine waits for.
+    pub(crate) fn spawn(&self, name: &str, run: impl FnOnce(&Arc<Context>) + Send + 'static) -> std::io::Result<()> {
         let context = self.context.clone();
         let thread = threads::spawn(name.to_owned(), move || run(&context))?;
-        self.threads.others.lock().push(thread);
+        let mut others = self.threads.others.lock();
+        others.retain(|thread| !thread.is_finished());
+        others.push(thread);
         Ok(())
     }
 
@@ -210,7 +215,7 @@ impl Engine {
 }
 
 /// Looks through shards that came to this host, and from time to time for work that nobody holds.
-fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
+fn sweep(context: &Arc<Context>, engine: &Engine, recovery: Arc<Recovery>) {
     let stop = || context.stopping.load(Ordering::Acquire);
     if context.ownership.is_alone() {
         recovery::ask(context, &ShardSet::ALL);
@@ -219,6 +224,7 @@ fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
     let mut reap_at = Instant::now();
     let (mut following, mut follow_at) = (workers::Following::default(), Instant::now());
     let mut sweep_at = Instant::now() + context.config.sweep_every;
+    let mut canaries_at = Instant::now();
     let mut reconciled_at = context.clock.now();
     while !stop() {
         let asked = std::mem::replace(&mut *context.recovering.lock(), ShardSet::NONE);
@@ -258,6 +264,10 @@ fn sweep(context: &Arc<Context>, recovery: Arc<Recovery>) {
         if Instant::now() >= reap_at {
             workers::reap(context);
             reap_at = Instant::now() + REAP_EVERY;
+        }
+        if Instant::now() >= canaries_at {
+            canary::watch(engine);
+            canaries_at = Instant::now() + canary::LOOK_EVERY;
         }
         if Instant::now() >= follow_at {
             following.look(context);

@@ -7,7 +7,7 @@ use relive_core::{
     event::{EventBody, TimeoutType},
     failure::Failure,
     options::ActivityOptions,
-    ports::{AppendError, AppendItem, Appended, NewExecution, StoredImage},
+    ports::{AppendError, AppendItem, Appended, NewExecution, StoredImage, VersionRow},
 };
 use tokio::sync::oneshot;
 
@@ -98,9 +98,32 @@ pub enum TaskChange {
 
 /// What operators ask for.
 pub(crate) enum Control {
-    Terminate { reason: String, reply: Reply },
-    Unblock { reason: String, reply: Reply },
-    Task { command_no: u64, change: TaskChange, note: String, reply: Reply },
+    Terminate {
+        reason: String,
+        reply: Reply,
+    },
+    Unblock {
+        reason: String,
+        reply: Reply,
+    },
+    Task {
+        command_no: u64,
+        change: TaskChange,
+        note: String,
+        reply: Reply,
+    },
+    /// Go on on another version, if it agrees with the history.
+    Migrate {
+        to: Box<MigrateTo>,
+        reply: Reply,
+    },
+}
+
+/// Where a run is to go on.
+pub(crate) struct MigrateTo {
+    pub version: VersionRow,
+    pub author: Option<Arc<str>>,
+    pub reason: String,
 }
 
 impl Message {
@@ -141,7 +164,10 @@ impl Message {
             Self::Report(reported) => drop(reported.reply.send(Err(error.clone()))),
             Self::Beat(beaten) => drop(beaten.reply.send(Err(error.clone()))),
             Self::Control(
-                Control::Terminate { reply, .. } | Control::Unblock { reply, .. } | Control::Task { reply, .. },
+                Control::Terminate { reply, .. }
+                | Control::Unblock { reply, .. }
+                | Control::Task { reply, .. }
+                | Control::Migrate { reply, .. },
             ) => drop(reply.send(Err(error.clone()))),
             Self::Decided(decision) => drop(decision.reply.send(Err(error.clone()))),
             Self::Flush(done) => done.add_permits(1),

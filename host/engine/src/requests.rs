@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use relive_core::{Json, Namespace, RunId, WorkflowId, trace::TraceId};
+use relive_core::{Digest, Json, Namespace, RunId, WorkflowId, trace::TraceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::versions::{Activate, Signed};
 
 /// Names an execution: its open run, else its latest, unless a run is given.
 #[derive(Clone, Debug)]
@@ -71,6 +73,20 @@ pub struct DeployRequest {
     pub bytes: Vec<u8>,
     /// The name to deploy under, if the component holds just one workflow; the exported names if none.
     pub name: Option<String>,
+    /// What the bytes' SHA-256 must be.
+    pub digest: Option<Digest>,
+    pub activate: Activate,
+    pub note: Option<String>,
+    pub signed: Signed,
+}
+
+impl DeployRequest {
+    /// The component's workflows under their names, active at once.
+    #[must_use]
+    pub fn new(namespace: Namespace, bytes: Vec<u8>) -> Self {
+        let (activate, signed) = (Activate::default(), Signed::default());
+        Self { namespace, bytes, name: None, digest: None, activate, note: None, signed }
+    }
 }
 
 /// Deploy one activity of a component.

@@ -161,9 +161,12 @@ pub struct Version {
     input_schema: Json,
     #[schema(required = false)]
     output_schema: Json,
-    /// New starts use it.
+    /// New runs take it, but for the share of a canary.
     active: bool,
     deployed_at: Timestamp,
+    /// Who deployed it first, and what they say of it.
+    author: Option<String>,
+    note: Option<String>,
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use relive_core::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::schema;
+use crate::{
+    schema,
+    versions::{ActivationView, Change},
+};
 
 /// An execution as lists show it.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -276,6 +279,11 @@ pub struct Deployed {
 pub struct DeployedWorkflow {
     pub name: String,
     pub version: u32,
+    /// What new runs take now; absent if nothing was activated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<ActivationView>,
+    /// What it changes of the version that was active before.
+    pub changes: Vec<Change>,
 }
 
 /// A published value.

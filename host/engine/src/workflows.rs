@@ -1,17 +1,23 @@
-//! The active versions, with their input schemas compiled, kept in memory between deployments; and the channels that
-//! components declare, kept for good.
+//! The versions that new runs take, with their input schemas compiled, kept in memory between deployments; and the channels
+//! that components declare, kept for good.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::RwLock;
 use relive_core::{
-    Digest, Error, ErrorKind, Json, Namespace,
-    ports::{Catalog, StoreError, VersionRow},
+    Digest, Error, ErrorKind, Json, Namespace, WorkflowId,
+    ports::{Activation, CanaryLimits, Catalog, Standing, StoreError, VersionRow},
 };
 
 use crate::channels::Declared;
 
-/// An active version, ready to start runs.
+/// A version, ready to start runs.
 pub(crate) struct Active {
     pub row: VersionRow,
     input: Option<jsonschema::Validator>,
@@ -55,31 +61,80 @@ impl Active {
 
 type Key = (Namespace, String);
 
+/// What new runs of a workflow take.
+pub(crate) struct Takes {
+    pub activation: Activation,
+    active: Arc<Active>,
+    canary: Option<Arc<Active>>,
+}
+
+impl Takes {
+    fn new(standing: Standing) -> Self {
+        let Standing { activation, active, canary } = standing;
+        Self { activation, active: Arc::new(Active::new(active)), canary: canary.map(|row| Arc::new(Active::new(row))) }
+    }
+
+    /// The component of the canary, and what it is held to.
+    pub fn trial(&self) -> Option<(Digest, CanaryLimits)> {
+        Some((self.canary.as_ref()?.row.digest, self.activation.canary?.limits))
+    }
+
+    /// The version that a run of this workflow id takes.
+    pub fn version_for(&self, namespace: &Namespace, id: &WorkflowId) -> &Arc<Active> {
+        let version = self.activation.version_for(namespace, id);
+        self.canary.as_ref().filter(|canary| canary.row.version == version).unwrap_or(&self.active)
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Workflows {
-    active: RwLock<HashMap<Key, Arc<Active>>>,
+    takes: RwLock<HashMap<Key, Arc<Takes>>>,
+    /// Changes so far: what was read before one is not kept after it.
+    changes: AtomicU64,
     /// By component. As many as have had a message: fewer, and smaller, than the components that are kept linked.
     declared: RwLock<HashMap<Digest, Arc<Declared>>>,
 }
 
 impl Workflows {
-    /// The active version of a workflow, if it is deployed.
-    pub fn active(
+    /// What new runs of a workflow take, if a version is active.
+    pub fn takes(
         &self,
         catalog: &Arc<dyn Catalog>,
         namespace: &Namespace,
         workflow: &str,
-    ) -> Result<Option<Arc<Active>>, StoreError> {
+    ) -> Result<Option<Arc<Takes>>, StoreError> {
         let key = (namespace.clone(), workflow.to_owned());
-        if let Some(active) = self.active.read().get(&key) {
-            return Ok(Some(active.clone()));
+        if let Some(takes) = self.takes.read().get(&key) {
+            return Ok(Some(takes.clone()));
         }
-        let Some(row) = catalog.active_version(namespace, workflow)? else {
+        let before = self.changes.load(Ordering::Acquire);
+        let Some(standing) = catalog.standing(namespace, workflow)? else {
             return Ok(None);
         };
-        let active = Arc::new(Active::new(row));
-        self.active.write().insert(key, active.clone());
-        Ok(Some(active))
+        let takes = Arc::new(Takes::new(standing));
+        let mut kept = self.takes.write();
+        if self.changes.load(Ordering::Acquire) == before {
+            kept.insert(key, takes.clone());
+        }
+        Ok(Some(takes))
+    }
+
+    /// The version that a run of the workflow id takes, if one is active.
+    pub fn for_run(
+        &self,
+        catalog: &Arc<dyn Catalog>,
+        namespace: &Namespace,
+        workflow: &str,
+        id: &WorkflowId,
+    ) -> Result<Option<Arc<Active>>, StoreError> {
+        Ok(self.takes(catalog, namespace, workflow)?.map(|takes| takes.version_for(namespace, id).clone()))
+    }
+
+    /// Canaries that this host knows of.
+    pub fn canaries(&self) -> Vec<(Namespace, Arc<Takes>)> {
+        let takes = self.takes.read();
+        let trying = takes.iter().filter(|(_, takes)| takes.activation.canary.is_some());
+        trying.map(|((namespace, _), takes)| (namespace.clone(), takes.clone())).collect()
     }
 
     /// What a component's workflows declare. `None`: the catalog does not hold it.
@@ -95,13 +150,17 @@ impl Workflows {
         Ok(Some(declared))
     }
 
-    /// Forgets all active versions: another host may have deployed.
+    /// Forgets what new runs take: another host may have changed it.
     pub fn forget(&self) {
-        self.active.write().clear();
+        let mut takes = self.takes.write();
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        takes.clear();
     }
 
-    /// Forgets a version after a deployment.
+    /// Forgets what new runs of a workflow take, after a change.
     pub fn changed(&self, namespace: &Namespace, workflow: &str) {
-        self.active.write().remove(&(namespace.clone(), workflow.to_owned()));
+        let mut takes = self.takes.write();
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        takes.remove(&(namespace.clone(), workflow.to_owned()));
     }
 }

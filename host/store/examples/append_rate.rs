@@ -116,6 +116,7 @@ fn start(store: &dyn HistoryStore, id: &str) -> Result<Run, Failure> {
         applied_through: 1,
         command_count: 0,
         reset_crashes: false,
+        digest: None,
     };
     let mut run = Run { key, last: 0, hash: GENESIS, commands: 0, row };
     let mut item = AppendItem::new(key, 0, Some(1), run.row.clone());

@@ -77,6 +77,9 @@ fn malformed(what: impl Into<String>) -> AppendError {
 /// that was committed before is a duplicate or a conflict even if the run has closed since.
 pub fn judge<L: Lookup>(rows: &L, item: &AppendItem) -> Result<Judged, Stop<L::Error>> {
     structure(item)?;
+    if item.row.digest.is_some() && (item.epoch.is_none() || item.create.is_some()) {
+        return Err(malformed("only a run's owner puts it on another component").into());
+    }
     let (before, after) = match &item.create {
         Some(new) => {
             if let Some(head) = rows.head(item.run).map_err(Stop::Store)? {

@@ -1,7 +1,7 @@
 //! An engine in the test's own process: scripted guests, native activities, any store.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -27,8 +27,27 @@ use crate::{
     model::{ModelGuest, Op},
 };
 
-/// Makes scripted guests; every component is one.
+/// A component whose code is this program, whatever its runs are started with.
+///
+/// # Panics
+/// Never: programs are JSON.
+#[must_use]
+pub fn code(program: &[Op]) -> Vec<u8> {
+    serde_json::to_vec(program).expect("a program is JSON")
+}
+
+/// Programs of components, by digest. A host that begins anew finds them, as it would find bytes in its catalog.
+static CODE: Mutex<BTreeMap<Digest, Vec<Op>>> = Mutex::new(BTreeMap::new());
+
+/// Makes scripted guests; every component is one. One that is a program runs it, others run what they are started with.
 pub struct ModelGuests;
+
+impl ModelGuests {
+    fn guest(digest: &Digest, cursor: Cursor) -> Box<dyn Guest> {
+        let code = CODE.lock().expect("no panic under the lock").get(digest).cloned();
+        Box::new(ModelGuest::with_code(cursor, code))
+    }
+}
 
 impl GuestFactory for ModelGuests {
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
@@ -39,11 +58,15 @@ impl GuestFactory for ModelGuests {
             output_schema: None,
             channels: None,
         };
-        Ok(Admitted { digest: Digest::of(bytes), inspection: Json::null(), workflows: vec![described] })
+        let digest = Digest::of(bytes);
+        if let Ok(program) = serde_json::from_slice(bytes) {
+            CODE.lock().expect("no panic under the lock").insert(digest, program);
+        }
+        Ok(Admitted { digest, inspection: Json::null(), workflows: vec![described] })
     }
 
-    fn instantiate(&self, _digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
-        Ok(Box::new(ModelGuest::new(cursor)))
+    fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        Ok(Self::guest(digest, cursor))
     }
 
     fn lay(
@@ -56,8 +79,8 @@ impl GuestFactory for ModelGuests {
         Ok(Box::new(ModelGuest::laid(cursor, body)?))
     }
 
-    fn instantiate_bytes(&self, _bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
-        Ok(Box::new(ModelGuest::new(cursor)))
+    fn instantiate_bytes(&self, bytes: &[u8], cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
+        Ok(Self::guest(&Digest::of(bytes), cursor))
     }
 }
 
@@ -196,7 +219,7 @@ impl Embedded {
             commits: Arc::new(|| 0),
         };
         let engine = Engine::start(parts, config, tokio::runtime::Handle::current()).expect("an engine");
-        let deploy = DeployRequest { namespace: Namespace::default(), bytes: b"model".to_vec(), name: None };
+        let deploy = DeployRequest::new(Namespace::default(), b"model".to_vec());
         engine.deploy(deploy).await.expect("the model is deployed");
         Self { engine, sink }
     }

@@ -12,7 +12,7 @@ use relive_core::{
     event::{Attributes, EventBody, SignalReceived},
     ports::{
         AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Prepared, Published,
-        RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow, Wanted,
+        RowChange, Status, StoreError, StoreErrorKind, Taken, TaskRow, TimerRow, VersionCount, Wanted,
     },
 };
 
@@ -151,6 +151,15 @@ impl HistoryStore for FaultyStore {
     fn census(&self) -> Result<Census, StoreError> {
         self.inner.census()
     }
+    fn count_versions(
+        &self,
+        ns: &Namespace,
+        workflow: &str,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<VersionCount>, StoreError> {
+        self.inner.count_versions(ns, workflow, since, limit)
+    }
     fn probe(&self) -> Result<(), StoreError> {
         self.inner.probe()
     }
@@ -172,6 +181,7 @@ pub fn outside(row: &ExecutionRow, attributes: impl Into<Attributes>, status: St
         applied_through: row.applied_through,
         command_count: row.command_count,
         reset_crashes: false,
+        digest: None,
     };
     let mut item = AppendItem::new(row.key, row.last_event_id, None, change);
     item.inbound_keys = if inbound { body.inbound_key().into_iter().collect() } else { Vec::new() };

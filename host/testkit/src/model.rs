@@ -67,6 +67,8 @@ pub enum Op {
 /// The guest. See the module.
 pub struct ModelGuest {
     cursor: Cursor,
+    /// What it runs; none: what it is started with.
+    code: Option<Vec<Op>>,
     state: State,
 }
 
@@ -91,13 +93,18 @@ fn stopped(stop: Stop) -> GuestFault {
 
 impl ModelGuest {
     pub fn new(cursor: Cursor) -> Self {
-        Self { cursor, state: State::default() }
+        Self::with_code(cursor, None)
+    }
+
+    /// A guest that runs this program, whatever it is started with.
+    pub fn with_code(cursor: Cursor, code: Option<Vec<Op>>) -> Self {
+        Self { cursor, code, state: State::default() }
     }
 
     /// A guest that stands where `body` was captured.
     pub fn laid(cursor: Cursor, body: &[u8]) -> Result<Self, NotLaid> {
         let state = serde_json::from_slice(body).map_err(|e| NotLaid::Corrupt(e.to_string()))?;
-        Ok(Self { cursor, state })
+        Ok(Self { cursor, code: None, state })
     }
 
     fn note(&mut self, what: impl std::fmt::Display) {
@@ -241,7 +248,10 @@ fn try_options(attempts: u32, interval_ms: u64, timeout_ms: u64) -> ActivityOpti
 
 impl Guest for ModelGuest {
     fn start(&mut self, _workflow: &str, input: &Json) -> Result<GuestState, GuestFault> {
-        self.state.program = serde_json::from_str(input.as_str()).map_err(|e| GuestFault::Contract(e.to_string()))?;
+        self.state.program = match self.code.take() {
+            Some(code) => code,
+            None => serde_json::from_str(input.as_str()).map_err(|e| GuestFault::Contract(e.to_string()))?,
+        };
         self.run()
     }
 

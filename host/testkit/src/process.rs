@@ -124,16 +124,23 @@ impl Host {
     /// Sends a request; status and body as JSON. `Err`: the host is gone, and whether it did it is unknown.
     pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Value), String> {
         let url = self.url(path);
-        let json = "application/json";
-        let response = match method {
+        answer(match method {
             "GET" => self.agent.get(&url).call(),
-            _ => self.agent.post(&url).header("content-type", json).send(body),
-        };
-        let mut response = response.map_err(|e| e.to_string())?;
-        let status = response.status().as_u16();
-        let text = response.body_mut().with_config().limit(64 << 20).read_to_string().map_err(|e| e.to_string())?;
-        Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
+            _ => self.agent.post(&url).header("content-type", "application/json").send(body),
+        })
     }
+
+    /// Sends a component.
+    pub fn upload(&self, path: &str, component: &[u8]) -> Result<(u16, Value), String> {
+        answer(self.agent.post(&self.url(path)).header("content-type", "application/wasm").send(component))
+    }
+}
+
+fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<(u16, Value), String> {
+    let mut response = response.map_err(|e| e.to_string())?;
+    let status = response.status().as_u16();
+    let text = response.body_mut().with_config().limit(64 << 20).read_to_string().map_err(|e| e.to_string())?;
+    Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
 }
 
 fn agent() -> ureq::Agent {

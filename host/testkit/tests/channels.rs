@@ -53,8 +53,10 @@ fn engine(store: &Arc<MemoryStore>, epoch: u64) -> Embedded {
 }
 
 async fn deploy(host: &Embedded, guest: &str, name: Option<&str>) {
-    let request =
-        DeployRequest { namespace: Namespace::default(), bytes: guests::bytes(guest), name: name.map(str::to_owned) };
+    let request = DeployRequest {
+        name: name.map(str::to_owned),
+        ..DeployRequest::new(Namespace::default(), guests::bytes(guest))
+    };
     host.engine.deploy(request).await.expect("deployed");
 }
 

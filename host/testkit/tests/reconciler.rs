@@ -64,6 +64,7 @@ impl Site {
             applied_through: row.applied_through,
             command_count: row.command_count,
             reset_crashes: false,
+            digest: None,
         };
         let mut item = AppendItem::new(row.key, row.last_event_id, Some(row.epoch), same);
         change(&mut item);

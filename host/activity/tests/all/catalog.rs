@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use relive_activity::{ActivityRegistry, DispatchLimits, Grants, WasmLimits, code};
 use relive_core::ports::{
-    ActivityRow, ActivityRunner, Catalog, ComponentMeta, Implementation, QueueRow, StoreError, StoreErrorKind,
-    VersionRow,
+    Activation, ActivityRow, ActivityRunner, Catalog, ComponentMeta, Implementation, PreflightRow, QueueRow, Standing,
+    StoreError, StoreErrorKind, VersionRow,
 };
 use relive_core::{Digest, Namespace, Timestamp};
 
@@ -48,10 +48,22 @@ impl Catalog for TestCatalog {
     fn component_meta(&self, _: &Digest) -> Result<Option<ComponentMeta>, StoreError> {
         unused()
     }
-    fn deploy(&self, _: &Namespace, _: &VersionRow) -> Result<VersionRow, StoreError> {
+    fn add_version(&self, _: &Namespace, _: &VersionRow) -> Result<VersionRow, StoreError> {
         unused()
     }
-    fn active_version(&self, _: &Namespace, _: &str) -> Result<Option<VersionRow>, StoreError> {
+    fn activate(&self, _: &Namespace, _: u64, _: &Activation) -> Result<Option<Activation>, StoreError> {
+        unused()
+    }
+    fn standing(&self, _: &Namespace, _: &str) -> Result<Option<Standing>, StoreError> {
+        unused()
+    }
+    fn activations(&self, _: &Namespace, _: &str, _: usize) -> Result<Vec<Activation>, StoreError> {
+        unused()
+    }
+    fn put_preflight(&self, _: &Namespace, _: &PreflightRow, _: usize) -> Result<(), StoreError> {
+        unused()
+    }
+    fn preflights(&self, _: &Namespace, _: &str, _: u32) -> Result<Vec<PreflightRow>, StoreError> {
         unused()
     }
     fn versions(&self, _: &Namespace, _: Option<&str>) -> Result<Vec<VersionRow>, StoreError> {

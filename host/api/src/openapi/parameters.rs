@@ -82,6 +82,10 @@ fn in_path(name: &str) -> Value {
             "The name of a task queue.",
             json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["default"] }),
         ),
+        "workflow" => (
+            "The name of a workflow.",
+            json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["order"] }),
+        ),
         "key" => (
             "A key under which the workflow published.",
             json!({ "type": "string", "minLength": 1, "examples": ["progress"] }),

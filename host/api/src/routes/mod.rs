@@ -10,10 +10,12 @@ mod keys;
 mod metrics;
 mod not_found;
 mod openapi;
+mod preflights;
 mod status;
 mod task_queues;
 mod tasks;
 mod verify;
+mod versions;
 mod workers;
 mod workflows;
 
@@ -29,6 +31,12 @@ fn table() -> OpenApiRouter<Engine> {
     let namespace = OpenApiRouter::new()
         .routes(routes!(components::inspect))
         .routes(routes!(workflows::list, workflows::deploy))
+        .routes(routes!(versions::describe))
+        .routes(routes!(versions::activate))
+        .routes(routes!(versions::rollback))
+        .routes(routes!(versions::past))
+        .routes(routes!(preflights::preflight))
+        .routes(routes!(preflights::past))
         .routes(routes!(activities::list, activities::deploy))
         .routes(routes!(activities::pending))
         .routes(routes!(workers::list, workers::register))

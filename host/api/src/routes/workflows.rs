@@ -1,11 +1,12 @@
 //! `GET /workflows`: deployed versions. `POST /workflows?name=`: deploys a component's workflows.
 
 use axum::{Json, body::Body, extract::State, http::StatusCode};
-use relive_core::ports::VersionRow;
-use relive_engine::{DeployRequest, Engine, schema, views::Deployed};
+use relive_core::{Digest, Namespace, ports::VersionRow};
+use relive_engine::{DeployRequest, Engine, schema, versions::Activate, views::Deployed};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::versions;
 use crate::{
     extract::{NamespacePath, Query, read_upload},
     page::{self, List, Paging},
@@ -62,6 +63,57 @@ pub async fn list(
 pub struct DeployQuery {
     /// The name to deploy under, if the component holds one workflow; its own names if absent.
     name: Option<String>,
+    /// The SHA-256 that the bytes must have, in hexadecimal digits.
+    #[param(value_type = Option<schema::Digest>)]
+    digest: Option<String>,
+    /// Whether new runs take the version; they do if absent.
+    activate: Option<bool>,
+    /// The share of new runs that takes it, by workflow id: more than 0 and less than 100, by hundredths.
+    canary_percent: Option<f64>,
+    /// The canary stops by itself when more than this share of its runs failed, timed out or is blocked; 10 if absent,
+    #[param(minimum = 1, maximum = 100)]
+    bad_percent: Option<u8>,
+    /// of at least so many; 20 if absent.
+    min_runs: Option<u32>,
+    /// Who deploys.
+    #[param(max_length = 1000)]
+    author: Option<String>,
+    /// What is to be said of the version.
+    #[param(max_length = 1000)]
+    note: Option<String>,
+}
+
+impl DeployQuery {
+    fn activate(&self) -> Result<Activate, Problem> {
+        match (self.activate, self.canary_percent) {
+            (Some(false), Some(_)) => {
+                let what = "activate=false and canary_percent contradict each other: a canary is active";
+                Err(Problem::invalid("invalid-argument", what.to_owned()))
+            }
+            (Some(false), None) => Ok(Activate::Not),
+            (_, Some(percent)) => {
+                Ok(Activate::Canary(versions::share_of(percent)?, versions::limits(self.bad_percent, self.min_runs)))
+            }
+            (_, None) => Ok(Activate::Whole),
+        }
+    }
+
+    fn request(self, namespace: Namespace, bytes: Vec<u8>) -> Result<DeployRequest, Problem> {
+        let digest = self.digest.as_deref().map(str::parse::<Digest>).transpose();
+        let digest = digest.map_err(|e| Problem::invalid("invalid-argument", format!("the digest: {e}")))?;
+        let activate = self.activate()?;
+        let signed = versions::signed(self.author, None)?;
+        // As long as a reason.
+        versions::signed(None, self.note.clone())?;
+        Ok(DeployRequest {
+            name: self.name,
+            digest,
+            activate,
+            note: self.note,
+            signed,
+            ..DeployRequest::new(namespace, bytes)
+        })
+    }
 }
 
 /// Deploys a component's workflows
@@ -72,8 +124,8 @@ pub struct DeployQuery {
     operation_id = "deploy-workflows",
     params(DeployQuery),
     request_body(content((schema::Component = "application/wasm"), (schema::Component = "application/octet-stream")), description = "A WebAssembly component"),
-    responses((status = 201, description = "Deployed, and active", body = Deployed)),
-    extensions(("x-problems" = json!(["upload", "shutting-down"])))
+    responses((status = 201, description = "Deployed, and active unless it was said otherwise", body = Deployed)),
+    extensions(("x-problems" = json!(["upload", "wrong-digest", "invalid-argument", "no-active-version", "try-again", "shutting-down"])))
 )]
 pub async fn deploy(
     State(engine): State<Engine>,
@@ -82,6 +134,6 @@ pub async fn deploy(
     body: Body,
 ) -> Result<(StatusCode, Json<Deployed>), Problem> {
     let bytes = read_upload(body).await?;
-    let deployed = engine.deploy(DeployRequest { namespace, bytes, name: query.name }).await?;
+    let deployed = engine.deploy(query.request(namespace, bytes)?).await?;
     Ok((StatusCode::CREATED, Json(deployed)))
 }

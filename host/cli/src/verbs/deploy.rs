@@ -5,9 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use relive_activity::{ActivitySource, Grants, Manifest};
+use relive_core::Digest;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::versions::{Canary, whoami};
 use crate::{
     Context,
     client::decode,
@@ -15,7 +17,7 @@ use crate::{
     input::unreadable,
     output::{self, bytes},
     progress::while_doing,
-    wire::{Deployed, short},
+    wire::{Change, Deployed, short},
 };
 
 #[derive(Debug, clap::Args)]
@@ -25,6 +27,20 @@ pub struct Args {
     /// The name to deploy under, if the file holds one workflow
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Let new runs take what they took before, until you activate the version
+    #[arg(long, conflicts_with = "canary")]
+    no_activate: bool,
+    /// Have all new runs take it; so it is if nothing is said
+    #[arg(long, conflicts_with_all = ["canary", "no_activate"])]
+    activate: bool,
+    #[command(flatten)]
+    canary: Canary,
+    /// What is to be said of the version
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Who deploys; you, if absent
+    #[arg(long, value_name = "NAME", default_value_t = whoami())]
+    author: String,
 }
 
 /// What `--json` shows of a manifest: the host's answers, in order.
@@ -39,18 +55,18 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         if args.name.is_some() {
             return Err(Failure::usage("--name goes with a .wasm file; a relive.toml names its workflows itself"));
         }
-        return manifest(&args.path, context);
+        return manifest(args, context);
     }
-    let answer = workflow(&read(&args.path)?, args.name.as_deref(), &args.path, context)?;
+    let answer = workflow(&read(&args.path)?, args.name.as_deref(), &args.path, args, context)?;
     if context.global.json {
         output::line(&answer)?;
     }
     Ok(Exit::Ok)
 }
 
-fn manifest(path: &Path, context: &Context) -> Result<Exit, Failure> {
+fn manifest(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let refused = |e: relive_activity::ManifestError| Failure::new(Exit::Usage, "invalid-manifest", e.to_string());
-    let manifest = Manifest::load(path).map_err(refused)?;
+    let manifest = Manifest::load(&args.path).map_err(refused)?;
     manifest.check_files().map_err(refused)?;
     let mut answers = Answers::default();
     for entry in &manifest.activities {
@@ -62,7 +78,7 @@ fn manifest(path: &Path, context: &Context) -> Result<Exit, Failure> {
     }
     for entry in &manifest.workflows {
         let component = read(&entry.component)?;
-        answers.workflows.push(decode(&workflow(&component, Some(&entry.name), &entry.component, context)?)?);
+        answers.workflows.push(decode(&workflow(&component, Some(&entry.name), &entry.component, args, context)?)?);
     }
     if context.global.json {
         output::line(
@@ -89,23 +105,54 @@ fn activity(name: &str, source: &ActivitySource, context: &Context) -> Result<St
     }
 }
 
-fn workflow(component: &[u8], name: Option<&str>, path: &Path, context: &Context) -> Result<String, Failure> {
-    let route = context.client.namespace("workflows").query_if("name", name);
+fn workflow(
+    component: &[u8],
+    name: Option<&str>,
+    path: &Path,
+    args: &Args,
+    context: &Context,
+) -> Result<String, Failure> {
+    let route = context.client.namespace("workflows").query_if("name", name).query("author", &args.author);
+    let route = route.query("digest", Digest::of(component)).query_if("note", args.note.as_deref());
+    let route = route.query_if("activate", (args.activate || args.no_activate).then_some(args.activate));
+    let canary = &args.canary;
+    let route = route.query_if("canary_percent", canary.canary).query_if("bad_percent", canary.max_bad);
+    let route = route.query_if("min_runs", canary.min_runs);
     let what =
         format!("deploying {} ({}); the host checks and compiles it", path.display(), bytes(component.len() as u64));
     let answer = while_doing(&what, context.global.json, || context.client.upload(&route, component))?;
     if !context.global.json {
         let deployed: Deployed = decode(&answer)?;
         for workflow in &deployed.workflows {
-            output::line(&format!(
-                "workflow {} version {} ({})",
-                workflow.name,
-                workflow.version,
-                short(&deployed.digest)
-            ))?;
+            let (name, version) = (&workflow.name, workflow.version);
+            output::line(&format!("workflow {name} version {version} ({})", short(&deployed.digest)))?;
+            changes(&workflow.changes)?;
+            match &workflow.activation {
+                Some(activation) if activation.version == version && activation.canary.is_none() => {}
+                Some(activation) => output::line(&format!("  new runs take {activation}"))?,
+                None => output::line(&format!("  not active: relive activate {name} --to {version}"))?,
+            }
         }
     }
     Ok(answer)
+}
+
+/// What the version changes of the active one; what callers would feel is called out.
+fn changes(changes: &[Change]) -> Result<(), Failure> {
+    for change in changes {
+        let sign = match (change.breaking, &*change.change) {
+            (true, _) => '!',
+            (_, "added") => '+',
+            (_, "removed") => '-',
+            _ => '~',
+        };
+        let detail = if change.detail.is_empty() { String::new() } else { format!(": {}", change.detail) };
+        output::line(&format!("  {sign} {} {}{detail}", change.what, change.name))?;
+    }
+    if changes.iter().any(|change| change.breaking) {
+        output::line("  callers may feel what is marked with !")?;
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

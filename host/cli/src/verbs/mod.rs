@@ -14,8 +14,10 @@ mod hosts;
 mod inspect;
 mod list;
 mod logs;
+mod migrate;
 mod migrate_store;
 mod openapi;
+mod preflight;
 mod query;
 mod replay;
 mod result;
@@ -29,6 +31,7 @@ mod task_queue;
 mod terminate;
 mod unblock;
 mod verify;
+mod versions;
 mod worker;
 mod workflows;
 
@@ -56,6 +59,14 @@ pub enum Verb {
     Deploy(deploy::Args),
     /// List deployed workflows with their versions, and activities
     Workflows(workflows::Args),
+    /// Show a workflow's versions, how they do, and which of them new runs take
+    Versions(versions::Args),
+    /// Relive executions of a workflow on other code, without effects, and say which agree
+    Preflight(preflight::Args),
+    /// Have new runs of a workflow take a version, all of them or a share
+    Activate(versions::ActivateArgs),
+    /// Have new runs of a workflow take what they took before
+    Rollback(versions::RollbackArgs),
     /// Start an execution
     Start(start::Args),
     /// Show how an execution ended, or wait for it
@@ -76,6 +87,8 @@ pub enum Verb {
     Cancel(cancel::Args),
     /// End an execution without asking it
     Terminate(terminate::Args),
+    /// Put executions on another version, where that one agrees with their histories
+    Migrate(migrate::Args),
     /// Let a blocked execution try again
     Unblock(unblock::Args),
     /// Relive an execution without effects and say whether code and history agree
@@ -115,6 +128,10 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Inspect(args) => inspect::run(&args, context),
         Verb::Deploy(args) => deploy::run(&args, context),
         Verb::Workflows(args) => workflows::run(&args, context),
+        Verb::Versions(args) => versions::run(&args, context),
+        Verb::Preflight(args) => preflight::run(&args, context),
+        Verb::Activate(args) => versions::activate(&args, context),
+        Verb::Rollback(args) => versions::rollback(&args, context),
         Verb::Start(args) => start::run(&args, context),
         Verb::Result(args) => result::run(&args, context),
         Verb::List(args) => list::run(&args, context),
@@ -125,6 +142,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Logs(args) => logs::run(&args, context),
         Verb::Cancel(args) => cancel::run(&args, context),
         Verb::Terminate(args) => terminate::run(&args, context),
+        Verb::Migrate(args) => migrate::run(&args, context),
         Verb::Unblock(args) => unblock::run(&args, context),
         Verb::Replay(args) => replay::run(&args, context),
         Verb::State(args) => state::run(&args, context),

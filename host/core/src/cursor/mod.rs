@@ -205,6 +205,8 @@ impl Cursor {
                 self.recorded.push_back(recorded);
             } else if let Attributes::VersionRecorded(v) = &event.body.attributes {
                 self.recorded_versions.insert(v.change_id.clone(), v.version);
+            } else if let Attributes::VersionChanged(v) = &event.body.attributes {
+                self.recorded_versions.extend(v.answers.iter().map(|(id, version)| (id.clone(), *version)));
             }
         }
     }
@@ -217,6 +219,12 @@ impl Cursor {
     #[must_use]
     pub fn run(&self) -> &Arc<RunContext> {
         &self.run
+    }
+
+    /// What `version` answered so far.
+    #[must_use]
+    pub fn versions(&self) -> &BTreeMap<String, u32> {
+        &self.versions
     }
 
     /// Commands issued so far.

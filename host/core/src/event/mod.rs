@@ -31,7 +31,7 @@ pub use timer::{TimerCanceled, TimerCreated, TimerFired};
 pub use workflow::{
     BlockReason, CancelRequested, CarriedMessage, ExecutionBlocked, ExecutionCanceled, ExecutionCompleted,
     ExecutionContinuedAsNew, ExecutionFailed, ExecutionForked, ExecutionStarted, ExecutionTerminated,
-    ExecutionUnblocked, StartKey,
+    ExecutionUnblocked, StartKey, VersionChanged,
 };
 
 /// What an event is about.
@@ -137,6 +137,7 @@ events! {
     8  ExecutionBlocked        Workflow Control;
     9  ExecutionUnblocked      Workflow Control;
     10 ExecutionForked         Workflow Control;
+    11 VersionChanged          Workflow Control;
     20 TaskScheduled           Activity Command;
     21 TaskCompleted           Activity Inbound;
     22 TaskFailed              Activity Inbound;

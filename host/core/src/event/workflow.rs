@@ -1,6 +1,6 @@
 //! Events of the execution itself.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +165,19 @@ pub struct ExecutionBlocked {
     pub reason: BlockReason,
     /// The whole report for people.
     pub report: String,
+}
+
+/// The run goes on on another component, which was shown to agree with everything before this event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionChanged {
+    pub from: Digest,
+    pub digest: Digest,
+    /// The number of the workflow's version.
+    pub version: u32,
+    /// What `version(change-id, ..)` answered the new code when it relived the history: so it does whenever it is relived.
+    pub answers: BTreeMap<String, u32>,
+    pub author: Option<Arc<str>>,
+    pub reason: String,
 }
 
 /// An operator lets the execution try again.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{QueueRow, StoreError};
+use super::{Activation, QueueRow, Standing, StoreError};
 use crate::{
     ids::{Digest, Namespace},
     json::Json,
@@ -33,8 +33,12 @@ pub struct VersionRow {
     pub export: Arc<str>,
     pub input_schema: Option<Json>,
     pub output_schema: Option<Json>,
+    /// New runs take it, but for the share of a canary.
     pub active: bool,
     pub deployed_at: Timestamp,
+    /// Who deployed it first, and what they say of it.
+    pub author: Option<Arc<str>>,
+    pub note: Option<Arc<str>>,
 }
 
 /// An activity that the host runs itself.
@@ -43,6 +47,16 @@ pub struct ActivityRow {
     pub name: Arc<str>,
     pub implementation: Implementation,
     pub deployed_at: Timestamp,
+}
+
+/// What a pre-flight of a version found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PreflightRow {
+    pub workflow: Arc<str>,
+    pub version: u32,
+    pub at: Timestamp,
+    /// The engine's report.
+    pub report: Json,
 }
 
 /// What runs under an activity's name.
@@ -72,10 +86,20 @@ pub trait Catalog: Send + Sync {
     /// A component's bytes, checked against the digest.
     fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
     fn component_meta(&self, digest: &Digest) -> Result<Option<ComponentMeta>, StoreError>;
-    /// Adds a version and makes it the active one, in one transaction; numbered after the last. A digest and export
-    /// that is a version already keeps its number and becomes active.
-    fn deploy(&self, namespace: &Namespace, row: &VersionRow) -> Result<VersionRow, StoreError>;
-    fn active_version(&self, namespace: &Namespace, workflow: &str) -> Result<Option<VersionRow>, StoreError>;
+    /// Adds a version, numbered after the last. A digest and export that is a version already stays as it is. Nothing is
+    /// activated.
+    fn add_version(&self, namespace: &Namespace, row: &VersionRow) -> Result<VersionRow, StoreError>;
+    /// Puts an activation behind the one with number `last` (0: there is none), and gives its number. `None`: another one
+    /// stands there, or a version that it names is not there; nothing was changed.
+    fn activate(&self, namespace: &Namespace, last: u64, next: &Activation) -> Result<Option<Activation>, StoreError>;
+    /// What new runs of the workflow take.
+    fn standing(&self, namespace: &Namespace, workflow: &str) -> Result<Option<Standing>, StoreError>;
+    /// The newest activations of a workflow, newest first.
+    fn activations(&self, namespace: &Namespace, workflow: &str, limit: usize) -> Result<Vec<Activation>, StoreError>;
+    /// Keeps what a pre-flight found with its version, and of the older ones so many that `keep` are left.
+    fn put_preflight(&self, namespace: &Namespace, row: &PreflightRow, keep: usize) -> Result<(), StoreError>;
+    /// What pre-flights of a version found, newest first.
+    fn preflights(&self, namespace: &Namespace, workflow: &str, version: u32) -> Result<Vec<PreflightRow>, StoreError>;
     /// All versions of one workflow, or of all, by name and number.
     fn versions(&self, namespace: &Namespace, workflow: Option<&str>) -> Result<Vec<VersionRow>, StoreError>;
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> Result<(), StoreError>;

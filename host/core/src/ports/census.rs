@@ -1,6 +1,7 @@
 //! How many executions there are, for operators.
 
-use crate::event::BlockReason;
+use super::Status;
+use crate::{event::BlockReason, ids::Digest, time::Timestamp};
 
 /// Open executions, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,4 +13,14 @@ pub struct Census {
     pub behind: u64,
     /// Activities whose last attempt was never answered, and that are held for an operator.
     pub failed_tasks: u64,
+}
+
+/// Runs of a workflow on one component that stand the same way, counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionCount {
+    pub digest: Digest,
+    pub status: Status,
+    pub runs: u64,
+    /// When the oldest of them began.
+    pub oldest: Timestamp,
 }

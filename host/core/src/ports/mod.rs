@@ -1,6 +1,7 @@
 //! What the host needs of the world: small traits that adapters implement. Their calls block, so they are made from
 //! threads that may block (those of activities and of the broker give futures); docs say where the durability point is, which errors there are, and who retries.
 
+mod activation;
 mod activity;
 mod catalog;
 mod census;
@@ -14,9 +15,10 @@ mod store;
 mod take;
 mod workers;
 
+pub use activation::{Activation, ActivationKind, Canary, CanaryLimits, Standing, WHOLE};
 pub use activity::{ActivityRunner, ActivityTask, AnswerToken, AttemptEnd, AttemptResult};
-pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, VersionRow};
-pub use census::Census;
+pub use catalog::{ActivityRow, Catalog, ComponentMeta, Implementation, PreflightRow, VersionRow};
+pub use census::{Census, VersionCount};
 pub use clock::Clock;
 pub use cluster::{BeatError, Claimed, ClusterStore, ClusterView, HostBeat, HostRow, ShardRow};
 pub use images::{ImageStore, KEPT_IMAGES, StoredImage};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Census, Prepared, StoredImage, Taken, Wanted};
+use super::{Census, Prepared, StoredImage, Taken, VersionCount, Wanted};
 use crate::{
     codec::StoredEvent,
     cursor::LogLine,
@@ -138,6 +138,8 @@ pub struct RowChange {
     pub command_count: u64,
     /// Back to zero when an operator unblocks.
     pub reset_crashes: bool,
+    /// The component that the run goes on on, if it is another; owners alone may say so.
+    pub digest: Option<Digest>,
 }
 
 /// An activity that is scheduled and not resolved.
@@ -463,6 +465,16 @@ pub trait HistoryStore: Send + Sync {
     fn census(&self) -> Result<Census, StoreError> {
         Err(StoreError::new(StoreErrorKind::Fatal, "this store does not count executions"))
     }
+
+    /// Counts a workflow's runs that began at `since` or later, by code and status: all open ones, and of the others those
+    /// among its latest `limit` runs.
+    fn count_versions(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<VersionCount>, StoreError>;
 
     /// Whether the store can be written: writes and syncs something that means nothing. For a store without anything to
     /// write to, that it answers is enough.

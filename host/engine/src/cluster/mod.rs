@@ -37,7 +37,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// and a thread may sleep between asking and doing; the fence on the row covers the rest.
 pub(crate) const MARGIN: Duration = Duration::from_secs(1);
 /// How often a host beats: several beats may fail before its lease does.
-pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(1_000);
+pub(crate) const BEAT_EVERY: Duration = Duration::from_millis(750);
 
 /// What makes a host one of several.
 #[derive(Clone)]

@@ -4,15 +4,17 @@ use relive_core::{
     Error, ErrorKind,
     event::{Attributes, CancelRequested, EventBody},
     options::ActivityOptions,
+    ports::VersionRow,
 };
 use tokio::sync::oneshot;
 
 use super::lookup::store_error;
 use crate::{
     engine::Engine,
-    message::{Control, Incoming, Message, Reply, TaskChange},
+    message::{Control, Incoming, Message, MigrateTo, Reply, TaskChange},
     owner::{Decided, Decision},
     requests::Target,
+    versions::Signed,
 };
 
 impl Engine {
@@ -34,6 +36,26 @@ impl Engine {
     /// Lets a blocked execution try again. One that is not blocked stays as it is.
     pub async fn unblock(&self, target: Target, reason: String) -> Result<(), Error> {
         self.tell(target, |reply| Message::Control(Control::Unblock { reason, reply })).await
+    }
+
+    /// Puts an open execution on another version of its workflow, if that one agrees with its history; a blocked one goes on
+    /// with it. On that version already, it stays as it is. `diverges` or `traps` tell why it stays on its own.
+    pub async fn migrate(&self, target: Target, version: u32, signed: Signed) -> Result<(), Error> {
+        let wanted = target.clone();
+        let version = self.blocking(move |engine| engine.version_of(&wanted, version)).await?;
+        let reason = signed.reason.as_deref().unwrap_or_default().to_owned();
+        let to = Box::new(MigrateTo { version, author: signed.author, reason });
+        self.tell(target, |reply| Message::Control(Control::Migrate { to, reply })).await
+    }
+
+    fn version_of(&self, target: &Target, version: u32) -> Result<VersionRow, Error> {
+        let row = self.find_open(target)?;
+        let all = self.context.catalog.versions(&target.namespace, Some(&row.workflow)).map_err(store_error)?;
+        let known: Vec<String> = all.iter().map(|v| v.version.to_string()).collect();
+        all.into_iter().find(|v| v.version == version).ok_or_else(|| {
+            let message = format!("workflow {} has no version {version}; it has {}", row.workflow, known.join(", "));
+            Error::new(ErrorKind::Validation, "unknown-version", message).at(&row.execution)
+        })
     }
 
     /// Changes an activity that is not resolved: the step `command_no`. `unknown-step` if there is none.

@@ -7,7 +7,7 @@ use std::{
 
 use relive_core::{
     Error, Namespace, RunKey,
-    event::HistoryEvent,
+    event::{EventType, HistoryEvent},
     guest::Guest,
     life::{Record, TurnError},
     ports::{ExecutionRow, ListFilter, Status, StoredImage, WakingKit},
@@ -52,7 +52,9 @@ impl Engine {
         {
             return Ok(Some(format!("I5: {error}")));
         }
-        for image in images {
+        // Those of the code that it was on before are laid no more.
+        let moved = events.iter().rev().find(|e| e.event_type() == EventType::VersionChanged).map_or(0, |e| e.event_id);
+        for image in images.into_iter().filter(|image| image.event_id >= moved) {
             if let Some(what) = self.check_image(&row, &events, &image)? {
                 return Ok(Some(format!("I13: the image through event {}: {what}", image.event_id)));
             }

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Error, ErrorKind, Json, Namespace,
+    Digest, Error, ErrorKind, Json, Namespace,
     ids::check_name,
-    ports::{ActivityRow, ComponentMeta, Implementation, VersionRow},
+    ports::{ActivityRow, CanaryLimits, ComponentMeta, Implementation, VersionRow},
 };
 
 use super::lookup::store_error;
 use crate::{
+    diff::changes,
     engine::Engine,
     guests::Described,
     message::Message,
     requests::{DeployActivityRequest, DeployHttpRequest, DeployRequest},
+    versions::{Activate, ActivateRequest, ActivationView, Change},
     views::{ActivityView, Deployed, DeployedWorkflow},
 };
 
@@ -22,13 +24,21 @@ fn invalid(error: &relive_core::ids::NameError) -> Error {
 }
 
 impl Engine {
-    /// Admits a component and makes its workflows' new versions the active ones. The same bytes are the same version.
+    /// Admits a component, adds its workflows' new versions, and has new runs take them, as the request says. The same bytes
+    /// are the same version.
     pub async fn deploy(&self, request: DeployRequest) -> Result<Deployed, Error> {
         self.accepting()?;
         self.blocking(move |engine| engine.deploy_now(&request)).await
     }
 
     fn deploy_now(&self, request: &DeployRequest) -> Result<Deployed, Error> {
+        if let Some(expected) = request.digest.filter(|digest| *digest != Digest::of(&request.bytes)) {
+            let message = format!(
+                "the bytes that arrived have the digest {}, not {expected} as was said: send them again",
+                Digest::of(&request.bytes)
+            );
+            return Err(Error::new(ErrorKind::Validation, "wrong-digest", message));
+        }
         let admitted = self.context.guests.admit(&request.bytes)?;
         let names = deploy_names(&admitted.workflows, request.name.as_deref())?;
         let now = self.context.clock.now();
@@ -42,21 +52,67 @@ impl Engine {
         let mut workflows = Vec::with_capacity(names.len());
         for (name, described) in names {
             let row = VersionRow {
-                workflow: name.clone(),
+                workflow: name,
                 version: 0,
                 digest: admitted.digest,
                 export: described.name.as_str().into(),
                 input_schema: described.input_schema.clone(),
                 output_schema: described.output_schema.clone(),
-                active: true,
+                active: false,
                 deployed_at: now,
+                author: request.signed.author.clone(),
+                note: request.note.as_deref().map(Arc::from),
             };
-            let row = self.context.catalog.deploy(&request.namespace, &row).map_err(store_error)?;
-            self.context.workflows.changed(&request.namespace, &name);
-            tracing::info!(workflow = %name, version = row.version, digest = %row.digest.short(), "deployed");
-            workflows.push(DeployedWorkflow { name: name.to_string(), version: row.version });
+            workflows.push(self.deploy_version(request, &row, &admitted.inspection)?);
         }
         Ok(Deployed { digest: admitted.digest, workflows, inspection: admitted.inspection })
+    }
+
+    fn deploy_version(
+        &self,
+        request: &DeployRequest,
+        row: &VersionRow,
+        inspection: &Json,
+    ) -> Result<DeployedWorkflow, Error> {
+        let (context, namespace, name) = (&self.context, &request.namespace, &row.workflow);
+        let before = context.catalog.standing(namespace, name).map_err(store_error)?;
+        let changes = match before.as_ref().filter(|before| before.active.digest != row.digest) {
+            Some(before) => self.changes_since(&before.active.digest, inspection)?,
+            None => Vec::new(),
+        };
+        let row = context.catalog.add_version(namespace, row).map_err(store_error)?;
+        tracing::info!(workflow = %name, version = row.version, digest = %row.digest.short(), "deployed");
+        let (share, limits) = match request.activate {
+            Activate::Whole => (None, CanaryLimits::default()),
+            Activate::Canary(share, limits) => (Some(share), limits),
+            Activate::Not => {
+                return Ok(DeployedWorkflow {
+                    name: name.to_string(),
+                    version: row.version,
+                    activation: None,
+                    changes,
+                });
+            }
+        };
+        let activation = self.activate_now(&ActivateRequest {
+            namespace: namespace.clone(),
+            workflow: name.to_string(),
+            version: row.version,
+            share,
+            limits,
+            signed: request.signed.clone(),
+        })?;
+        let activation = Some(ActivationView::from(activation));
+        Ok(DeployedWorkflow { name: name.to_string(), version: row.version, activation, changes })
+    }
+
+    /// What a component changes of the one that new runs take now.
+    fn changes_since(&self, active: &Digest, inspection: &Json) -> Result<Vec<Change>, Error> {
+        let Some(meta) = self.context.catalog.component_meta(active).map_err(store_error)? else {
+            return Ok(Vec::new());
+        };
+        let parse = |json: &Json| serde_json::from_str(json.as_str()).unwrap_or_default();
+        Ok(changes(&parse(&meta.inspection), &parse(inspection)))
     }
 
     /// Admits an activity and makes it the one that runs under its name. Returns what admission found out.

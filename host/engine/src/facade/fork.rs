@@ -151,6 +151,7 @@ impl Engine {
             applied_through: stand.applied_through,
             command_count: stand.commands,
             reset_crashes: false,
+            digest: None,
         };
         let mut item = AppendItem::new(run, 0, Some(epoch), change);
         item.create = Some(NewExecution {

@@ -143,16 +143,28 @@ pub(crate) fn record(row: &ExecutionRow) -> Record {
     Record::Complete { applied_through: row.applied_through, commands: row.command_count }
 }
 
+/// What a guest waits for, with the names that the events have for it.
+pub(crate) fn open_promises(cursor: &Cursor, seen: &[HistoryEvent]) -> Vec<OpenPromise> {
+    let name = |no: u64| {
+        let named = |e: &HistoryEvent| match &e.body.attributes {
+            Attributes::TaskScheduled(scheduled) if e.body.command_no == Some(no) => Some(scheduled.name.to_string()),
+            _ => None,
+        };
+        seen.iter().find_map(named).unwrap_or_default()
+    };
+    let promise = |(no, open): (&u64, &Open)| match open {
+        Open::Activity { .. } => OpenPromise { promise: *no, kind: "activity", name: name(*no) },
+        Open::Timer => OpenPromise { promise: *no, kind: "timer", name: name(*no) },
+        Open::Message { channel } => OpenPromise { promise: *no, kind: "message", name: channel.to_string() },
+    };
+    cursor.open().iter().map(promise).collect()
+}
+
 fn view(row: &ExecutionRow, at: u64, seen: &[HistoryEvent], life: &mut BoxedLife, published: Values) -> StateView {
     let steps = steps(seen);
     let outcome = life.outcome().map(|o| o.describe());
     let cursor = life.guest().cursor();
-    let name = |no: &u64| steps.iter().find(|s| s.command_no == *no).map(|s| s.name.clone()).unwrap_or_default();
-    let open_promises = cursor.open().iter().map(|(no, open)| match open {
-        Open::Activity { .. } => OpenPromise { promise: *no, kind: "activity", name: name(no) },
-        Open::Timer => OpenPromise { promise: *no, kind: "timer", name: name(no) },
-        Open::Message { channel } => OpenPromise { promise: *no, kind: "message", name: channel.to_string() },
-    });
+    let open_promises = open_promises(cursor, seen);
     let unread = cursor.unread().iter().flat_map(|(channel, queue)| {
         queue.iter().map(|m| UnreadMessage {
             channel: channel.to_string(),
@@ -165,7 +177,7 @@ fn view(row: &ExecutionRow, at: u64, seen: &[HistoryEvent], life: &mut BoxedLife
         run_id: row.execution.run_id,
         at,
         now: cursor.now(),
-        open_promises: open_promises.collect(),
+        open_promises,
         unread_messages: unread.collect(),
         published,
         outcome,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relive_core::{
-    Error, ErrorKind, ExecutionKey, Json, Shard,
+    Error, ErrorKind, ExecutionKey, Json, Namespace, Shard, WorkflowId,
     event::{Attributes, EventBody, ExecutionStarted, SignalReceived, StartKey},
     ids::check_id,
     ports::{ExecutionRow, NewExecution},
@@ -44,13 +44,13 @@ impl Engine {
     /// Hands the start to its owner: what was started if the answer says so.
     fn begin(&self, request: StartRequest) -> Result<(Started, oneshot::Receiver<Result<(), Error>>), Error> {
         let context = &self.context;
-        let active = self.active(&request)?;
-        active.check(&request.input)?;
         let now = context.clock.now();
         let workflow_id = match request.workflow_id {
             Some(id) => id,
             None => self.fresh_id(&request.namespace)?,
         };
+        let active = self.active(&request.namespace, &request.workflow, &workflow_id)?;
+        active.check(&request.input)?;
         let run_id = ids::run_id(now);
         let shard = Shard::of(&request.namespace, &workflow_id);
         self.owned(shard)?;
@@ -88,17 +88,23 @@ impl Engine {
         Ok((started, answer))
     }
 
-    /// The version that new runs of the workflow take.
-    fn active(&self, request: &StartRequest) -> Result<Arc<Active>, Error> {
+    /// The version that a new run of the workflow takes under this id.
+    fn active(&self, namespace: &Namespace, workflow: &str, id: &WorkflowId) -> Result<Arc<Active>, Error> {
         let context = &self.context;
-        let found = context.workflows.active(&context.catalog, &request.namespace, &request.workflow);
-        found.map_err(store_error)?.ok_or_else(|| {
+        let found = context.workflows.for_run(&context.catalog, namespace, workflow, id).map_err(store_error)?;
+        if let Some(active) = found {
+            return Ok(active);
+        }
+        let known = context.catalog.versions(namespace, Some(workflow)).map_err(store_error)?;
+        if known.is_empty() {
             let message = format!(
-                "there is no workflow {:?} in namespace {}; `relive workflows` shows those there are, `relive deploy` adds one",
-                request.workflow, request.namespace
+                "there is no workflow {workflow:?} in namespace {namespace}; `relive workflows` shows those there are, `relive deploy` adds one"
             );
-            Error::new(ErrorKind::Validation, "unknown-workflow", message)
-        })
+            return Err(Error::new(ErrorKind::Validation, "unknown-workflow", message));
+        }
+        let message =
+            format!("no version of {workflow} is active; `relive activate {workflow} --to N` makes one of them so");
+        Err(Error::new(ErrorKind::Validation, "no-active-version", message))
     }
 
     /// Sends a message; its id. When it returns, the message is durable. The same id again is the same message.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use relive_core::{
-    RunKey, Timestamp,
+    Digest, RunKey, Timestamp,
     canonical_hash::chain,
     codec::{Codec, CodecError, CodecId, StoredEvent, current_version},
     cursor::TurnOutput,
@@ -80,6 +80,7 @@ impl Draft {
             applied_through: row.applied_through,
             command_count: row.command_count,
             reset_crashes: false,
+            digest: None,
         };
         Self {
             item: AppendItem::new(row.key, row.last_event_id, Some(epoch), change),
@@ -233,5 +234,11 @@ impl Draft {
         self.item.row.last_inbound_id = self.row.last_inbound_id;
         self.item.row.applied_through = self.row.applied_through;
         self.item.row.command_count = self.row.command_count;
+    }
+
+    /// The run goes on on this component.
+    pub fn moves_to(&mut self, digest: Digest) {
+        self.row.digest = digest;
+        self.item.row.digest = Some(digest);
     }
 }

@@ -92,8 +92,9 @@ impl Owner {
         let run =
             context.store.allocate_run_key(self.run.shard()).map_err(|e| trouble(format!("make the next run: {e}")))?;
         let old = &draft.row;
-        let version =
-            context.workflows.active(&context.catalog, &old.execution.namespace, &old.workflow).ok().flatten();
+        let of = &old.execution;
+        let version = context.workflows.for_run(&context.catalog, &of.namespace, &old.workflow, &of.workflow_id);
+        let version = version.ok().flatten();
         let (digest, export) = match version {
             Some(version) => (version.row.digest, version.row.export.clone()),
             None => (old.digest, old.workflow.clone()),

@@ -9,7 +9,7 @@ use std::{
 use relive_core::{
     codec::StoredEvent,
     cursor::{Cursor, RunContext},
-    event::{Attributes, EventBody, HistoryEvent, SnapshotCreated, SnapshotDiscarded},
+    event::{Attributes, EventBody, EventType, HistoryEvent, SnapshotCreated, SnapshotDiscarded},
     guest::{GuestFault, NotLaid},
     history::{Violation, check_chain},
     image::{Image, ImageError, ImageHeader},
@@ -69,6 +69,10 @@ pub(crate) fn lay(
         Vec::new()
     };
     if tail.last().map_or(header.hash, |last| last.hash) != row.last_hash {
+        return Err(Ignored::Foreign);
+    }
+    // Of the same code, before the run went to another and came back.
+    if tail.iter().any(|e| e.event_type == EventType::VersionChanged.code()) {
         return Err(Ignored::Foreign);
     }
     let decode = |e: &StoredEvent| e.decode().map_err(|error| Violation::Undecodable { event: e.event_id, error });

@@ -16,6 +16,7 @@ mod ending;
 mod exhausted;
 mod image;
 mod load;
+mod migrate;
 mod operators;
 mod reconcile;
 mod remote;
@@ -270,8 +271,10 @@ impl Owner {
             incoming.answer(Err(error.clone()));
         }
         for control in self.controls.drain(..) {
-            let (Control::Terminate { reply, .. } | Control::Unblock { reply, .. } | Control::Task { reply, .. }) =
-                control;
+            let (Control::Terminate { reply, .. }
+            | Control::Unblock { reply, .. }
+            | Control::Task { reply, .. }
+            | Control::Migrate { reply, .. }) = control;
             let _ = reply.send(Err(error.clone()));
         }
         for message in self.loading.give_up() {

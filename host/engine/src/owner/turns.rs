@@ -157,6 +157,10 @@ impl Owner {
                         Err(error) => drop(reply.send(Err(error))),
                     }
                 }
+                Control::Migrate { to, reply } => match self.migrate(context, draft, &to)? {
+                    Ok(()) => draft.replies.push(reply),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
                 Control::Unblock { reason, reply } => {
                     draft.replies.push(reply);
                     if draft.row.status == Status::Blocked {

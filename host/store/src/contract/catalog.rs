@@ -2,7 +2,10 @@
 
 use relive_core::{
     Digest, Namespace, Timestamp,
-    ports::{ActivityRow, ComponentMeta, Implementation, QueueLimits, QueueRow, RateLimit, StoreErrorKind, VersionRow},
+    ports::{
+        Activation, ActivationKind, ActivityRow, Canary, CanaryLimits, ComponentMeta, Implementation, PreflightRow,
+        QueueLimits, QueueRow, RateLimit, StoreErrorKind, VersionRow,
+    },
 };
 
 use super::{Store, support::json};
@@ -17,6 +20,21 @@ pub(super) fn version(workflow: &str, code: &str) -> VersionRow {
         output_schema: None,
         active: false,
         deployed_at: Timestamp(5),
+        author: Some("ada".into()),
+        note: None,
+    }
+}
+
+fn activation(workflow: &str, version: u32) -> Activation {
+    Activation {
+        workflow: workflow.into(),
+        number: 0,
+        kind: ActivationKind::Activated,
+        version,
+        canary: None,
+        at: Timestamp(7),
+        author: None,
+        reason: Some("because".into()),
     }
 }
 
@@ -39,32 +57,69 @@ pub fn components(store: &dyn Store) {
 
 pub fn versions_are_numbered(store: &dyn Store) {
     let ns = Namespace::default();
-    let one = store.deploy(&ns, &version("order", "1")).unwrap();
-    assert_eq!(one, VersionRow { version: 1, active: true, ..version("order", "1") });
-    let two = store.deploy(&ns, &version("order", "2")).unwrap();
-    assert_eq!((two.version, two.active), (2, true));
-    assert_eq!(store.deploy(&ns, &version("bill", "1")).unwrap().version, 1);
-    let all: Vec<_> =
-        store.versions(&ns, None).unwrap().iter().map(|v| (v.workflow.to_string(), v.version, v.active)).collect();
-    assert_eq!(all, [("bill".to_owned(), 1, true), ("order".to_owned(), 1, false), ("order".to_owned(), 2, true)]);
-    assert_eq!(store.versions(&ns, Some("order")).unwrap(), [VersionRow { active: false, ..one }, two]);
-    let elsewhere = Namespace::new("other").unwrap();
-    assert_eq!(store.versions(&elsewhere, None), Ok(Vec::new()));
-    assert_eq!(store.active_version(&elsewhere, "order"), Ok(None));
+    let one = store.add_version(&ns, &version("order", "1")).unwrap();
+    assert_eq!(one, VersionRow { version: 1, ..version("order", "1") });
+    let noted = VersionRow { note: Some("faster".into()), author: None, ..version("order", "2") };
+    let two = store.add_version(&ns, &noted).unwrap();
+    assert_eq!(two, VersionRow { version: 2, ..noted });
+    assert_eq!(store.add_version(&ns, &version("bill", "1")).unwrap().version, 1);
+    let all: Vec<_> = store.versions(&ns, None).unwrap().iter().map(|v| (v.workflow.to_string(), v.version)).collect();
+    assert_eq!(all, [("bill".to_owned(), 1), ("order".to_owned(), 1), ("order".to_owned(), 2)]);
+    // The same code again is the same version, as it was told of first.
+    let again = VersionRow { author: Some("bob".into()), deployed_at: Timestamp(9), ..version("order", "1") };
+    assert_eq!(store.add_version(&ns, &again).unwrap(), one);
+    assert_eq!(store.versions(&ns, Some("order")).unwrap(), [one, two]);
+    // The same component under another export is another version.
+    let other = VersionRow { export: "order2".into(), ..version("order", "1") };
+    assert_eq!(store.add_version(&ns, &other).unwrap().version, 3);
+    assert_eq!(store.versions(&Namespace::new("other").unwrap(), None), Ok(Vec::new()));
 }
 
-pub fn one_version_is_active(store: &dyn Store) {
-    let ns = Namespace::default();
-    let one = store.deploy(&ns, &version("order", "1")).unwrap();
-    store.deploy(&ns, &version("order", "2")).unwrap();
-    // The same code again is the same version, and active.
-    assert_eq!(store.deploy(&ns, &version("order", "1")).unwrap(), one);
-    assert_eq!(store.active_version(&ns, "order"), Ok(Some(one)));
+pub fn activations_follow_each_other(store: &dyn Store) {
+    let (ns, elsewhere) = (Namespace::default(), Namespace::new("other").unwrap());
+    assert_eq!(store.activate(&ns, 0, &activation("order", 1)), Ok(None), "there is no such version");
+    for code in ["1", "2"] {
+        store.add_version(&ns, &version("order", code)).unwrap();
+    }
+    assert_eq!(store.standing(&ns, "order"), Ok(None), "nothing is active by being there");
+    let first = store.activate(&ns, 0, &activation("order", 1)).unwrap().unwrap();
+    assert_eq!(first, Activation { number: 1, ..activation("order", 1) });
+    let canary = Canary { version: 2, share: 1_000, limits: CanaryLimits { bad_percent: 5, min_runs: 7 } };
+    let tried = Activation { canary: Some(canary), kind: ActivationKind::CanaryStarted, ..activation("order", 1) };
+    assert_eq!(store.activate(&ns, 0, &tried), Ok(None), "somebody was faster");
+    let missing = Activation { canary: Some(Canary { version: 3, ..canary }), ..tried.clone() };
+    assert_eq!(store.activate(&ns, 1, &missing), Ok(None));
+    let second = store.activate(&ns, 1, &tried).unwrap().unwrap();
+    let standing = store.standing(&ns, "order").unwrap().unwrap();
+    assert_eq!(standing.activation, second);
+    assert_eq!((standing.active.version, standing.active.active), (1, true));
+    assert_eq!(standing.canary.map(|v| (v.version, v.active)), Some((2, false)));
+    let third = store.activate(&ns, 2, &activation("order", 2)).unwrap().unwrap();
     let active: Vec<bool> = store.versions(&ns, Some("order")).unwrap().iter().map(|v| v.active).collect();
-    assert_eq!(active, [true, false]);
-    // The same component under another export is another version.
-    assert_eq!(store.deploy(&ns, &VersionRow { export: "order2".into(), ..version("order", "1") }).unwrap().version, 3);
-    assert_eq!(store.active_version(&ns, "none"), Ok(None));
+    assert_eq!(active, [false, true]);
+    assert_eq!(store.activations(&ns, "order", 9), Ok(vec![third.clone(), second, first]));
+    assert_eq!(store.activations(&ns, "order", 1), Ok(vec![third]));
+    assert_eq!(store.activations(&elsewhere, "order", 9), Ok(Vec::new()));
+    assert_eq!(store.standing(&elsewhere, "order"), Ok(None));
+}
+
+pub fn reports_of_preflights_are_kept(store: &dyn Store) {
+    let ns = Namespace::default();
+    store.add_version(&ns, &version("order", "1")).unwrap();
+    let row = |version, at| PreflightRow {
+        workflow: "order".into(),
+        version,
+        at: Timestamp(at),
+        report: json(&format!("{{\"agrees\": {at}}}")),
+    };
+    for at in [1, 5, 3, 4, 5] {
+        store.put_preflight(&ns, &row(1, at), 3).unwrap();
+    }
+    store.put_preflight(&ns, &row(2, 2), 3).unwrap();
+    assert_eq!(store.preflights(&ns, "order", 1), Ok(vec![row(1, 5), row(1, 4), row(1, 3)]));
+    assert_eq!(store.preflights(&ns, "order", 2), Ok(vec![row(2, 2)]));
+    assert_eq!(store.preflights(&ns, "bill", 1), Ok(Vec::new()));
+    assert_eq!(store.preflights(&Namespace::new("other").unwrap(), "order", 1), Ok(Vec::new()));
 }
 
 pub fn activities_by_name(store: &dyn Store) {

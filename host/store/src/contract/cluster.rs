@@ -231,7 +231,7 @@ pub fn the_catalogs_revision_grows(store: &dyn SharedStore) {
     store.put_activity(&ns, &row).unwrap();
     let between = revision();
     assert!(between > before);
-    store.deploy(&ns, &super::catalog::version("order", "1")).unwrap();
+    store.add_version(&ns, &super::catalog::version("order", "1")).unwrap();
     let after = store.beat(&host("a", 1)).unwrap().catalog_revision;
     assert!(after > between);
     assert_eq!(revision(), after, "reading changes nothing");

@@ -257,6 +257,21 @@ pub fn successor_in_the_same_item(store: &dyn Store) {
     check_run(store, next.run);
 }
 
+pub fn a_run_goes_on_on_another_component(store: &dyn Store) {
+    let mut script = Script::started(store, "a");
+    let other = relive_core::Digest::of(b"other");
+    let mut item = script.item(Some(1), [signal("m")]);
+    item.row.digest = Some(other);
+    script.append(store, &item).unwrap();
+    assert_eq!(store.execution(script.run).unwrap().unwrap().digest, other);
+    // And stays there.
+    script.go_on(store, [signal("n")]);
+    assert_eq!(store.execution(script.run).unwrap().unwrap().digest, other);
+    let mut outside = script.item(None, [signal("o")]);
+    outside.row.digest = Some(relive_core::Digest::of(b"foreign"));
+    assert_malformed(store, &script, &outside);
+}
+
 pub fn bad_successor_refuses_the_whole(store: &dyn Store) {
     let script = Script::started(store, "a");
     let other = Script::new(store, "b");

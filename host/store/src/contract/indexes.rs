@@ -351,6 +351,30 @@ pub fn open_ones_are_counted(store: &dyn Store) {
     assert_eq!(store.probe(), Ok(()));
 }
 
+pub fn runs_are_counted_by_version(store: &dyn Store) {
+    let ns = relive_core::Namespace::default();
+    let ever = Timestamp(0);
+    assert_eq!(store.count_versions(&ns, "order", ever, 10), Ok(Vec::new()));
+    let mut scripts: Vec<Script> = (0..6).map(|n| Script::started(store, &format!("w{n}"))).collect();
+    for n in [0, 1, 4] {
+        let end = scripts[n].item(None, [terminated()]);
+        scripts[n].append(store, &end).unwrap();
+    }
+    let row = store.execution(scripts[0].run).unwrap().unwrap();
+    let counted = |limit| {
+        let counts = store.count_versions(&ns, &row.workflow, ever, limit).unwrap();
+        assert!(counts.iter().all(|c| c.digest == row.digest && c.oldest >= row.started_at), "{counts:?}");
+        let of = |status| counts.iter().filter(|c| c.status == status).map(|c| c.runs).sum::<u64>();
+        (of(Status::Running), of(Status::Terminated))
+    };
+    assert_eq!(counted(100), (3, 3));
+    // Of the ended ones only those among the latest; of the open ones all.
+    assert_eq!(counted(2), (3, 1));
+    assert_eq!(store.count_versions(&ns, "none", ever, 10), Ok(Vec::new()));
+    let never = Timestamp(row.started_at.0 + 1);
+    assert_eq!(store.count_versions(&ns, &row.workflow, never, 10), Ok(Vec::new()));
+}
+
 pub fn keys_are_never_repeated(store: &dyn Store) {
     let mut keys: Vec<RunKey> = std::thread::scope(|scope| {
         let take = || (0..500).map(|_| store.allocate_run_key(Shard(0)).unwrap()).collect::<Vec<_>>();

@@ -55,14 +55,14 @@ macro_rules! contract_suite {
             append_and_read_back start_again_finds_its_own_event conflict_has_the_tail a_tail_is_whole unknown_run closed_run
             gaps_are_malformed foreign_hashes_are_malformed times_never_run_back row_must_agree_with_events
             item_is_whole_or_nothing bad_items_leave_their_neighbours two_items_of_a_run_in_a_batch empty_batch
-            payload_at_the_limit large_events_come_back_as_they_were successor_in_the_same_item bad_successor_refuses_the_whole already_started
+            payload_at_the_limit large_events_come_back_as_they_were a_run_goes_on_on_another_component successor_in_the_same_item bad_successor_refuses_the_whole already_started
             id_is_free_after_the_end many_events concurrent_writers concurrent_starts
             stale_epoch_is_fenced later_epoch_takes_over stamping taking taking_together what_wakes_a_guest_comes_along outsiders_append_only_their_events outsiders_keep_the_owners_numbers
             inbound_keys_are_unique lost_replies
             wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted claims_are_kept exhausted_tasks_are_held
-            find_by_name list_and_page published_values log_lines blocked_and_unblocked open_ones_are_counted keys_are_never_repeated
+            find_by_name list_and_page published_values log_lines blocked_and_unblocked open_ones_are_counted runs_are_counted_by_version keys_are_never_repeated
             images_are_kept_by_generation images_ride_on_appends images_go_with_their_run
-            components versions_are_numbered one_version_is_active activities_by_name activities_change_their_kind queues_have_limits
+            components versions_are_numbered activations_follow_each_other reports_of_preflights_are_kept activities_by_name activities_change_their_kind queues_have_limits
         }
     };
     (@ $with:path; $($name:ident)*) => {

@@ -65,6 +65,7 @@ impl Script {
             applied_through: 0,
             command_count: 0,
             reset_crashes: false,
+            digest: None,
         };
         Self { run, execution, last: 0, hash: GENESIS, time: Timestamp(1_000_000), row }
     }
@@ -141,6 +142,7 @@ impl Script {
         }
         self.row = item.row.clone();
         self.row.reset_crashes = false;
+        self.row.digest = None;
     }
 
     /// Appends the item, and goes on from there if it was taken.

@@ -124,6 +124,7 @@ fn set_row(row: &mut ExecutionRow, item: &AppendItem, head: &Head) {
     row.applied_through = head.applied_through;
     row.command_count = head.command_count;
     row.history_bytes = head.history_bytes;
+    row.digest = item.row.digest.unwrap_or(row.digest);
     if item.row.reset_crashes {
         row.crashes = 0;
     }

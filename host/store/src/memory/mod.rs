@@ -19,7 +19,7 @@ use relive_core::{
     ports::{
         AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ImageStore, KEPT_IMAGES, ListFilter,
         PREPARED_EVENT_BYTES, PREPARED_EVENTS, PREPARED_IMAGE_BYTES, Prepared, Published, Status, StoreError,
-        StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow, WakingKit, Wanted,
+        StoreErrorKind, StoredImage, Taken, TaskRow, TimerRow, VersionCount, WakingKit, Wanted,
     },
 };
 
@@ -302,6 +302,34 @@ impl HistoryStore for MemoryStore {
             }
         }
         Ok(census)
+    }
+
+    fn count_versions(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<VersionCount>, StoreError> {
+        let state = self.state.lock();
+        let of = |row: &&ExecutionRow| row.execution.namespace == *namespace && *row.workflow == *workflow;
+        let runs = state.runs.values().rev().map(|r| &r.row).filter(of).enumerate();
+        let mut counts: Vec<VersionCount> = Vec::new();
+        for (_, row) in runs.filter(|(n, row)| row.started_at >= since && (*n < limit || row.status.is_open())) {
+            match counts.iter_mut().find(|c| c.digest == row.digest && c.status == row.status) {
+                Some(count) => {
+                    count.runs += 1;
+                    count.oldest = count.oldest.min(row.started_at);
+                }
+                None => counts.push(VersionCount {
+                    digest: row.digest,
+                    status: row.status,
+                    runs: 1,
+                    oldest: row.started_at,
+                }),
+            }
+        }
+        Ok(counts)
     }
 
     fn probe(&self) -> Result<(), StoreError> {

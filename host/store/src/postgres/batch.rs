@@ -29,6 +29,7 @@ struct Updated<'a> {
     hash: Vec<Vec<u8>>,
     blocked: Vec<Option<String>>,
     inbound_key: Vec<Option<&'a str>>,
+    digest: Vec<Option<&'a [u8]>>,
 }
 
 #[derive(Default)]
@@ -190,6 +191,7 @@ impl<'a> Batch<'a> {
         rows.hash.push(after.last_hash.to_vec());
         rows.blocked.push(item.row.blocked.map(|b| b.to_string()));
         rows.inbound_key.push(item.inbound_keys.first().map(String::as_str));
+        rows.digest.push(item.row.digest.as_ref().map(|digest| digest.0.as_slice()));
     }
 
     fn create(&mut self, item: &'a AppendItem, new: &'a NewExecution, after: &Head) {
@@ -341,7 +343,7 @@ impl<'a> Batch<'a> {
         let [key, expected, others @ ..] = &rows.numbers;
         let args = others.iter().fold(args.add(key).add(expected).add(&rows.owner), Args::add);
         let args = args.add(&rows.reset).add(&rows.closed_at).add(&rows.status);
-        args.add(&rows.hash).add(&rows.blocked).add(&rows.inbound_key)
+        args.add(&rows.hash).add(&rows.blocked).add(&rows.inbound_key).add(&rows.digest)
     }
 
     fn add_created(&self, args: Args) -> Args {

@@ -4,47 +4,24 @@
 use relive_core::{
     Digest, Namespace,
     ports::{
-        ActivityRow, Catalog, ComponentMeta, Implementation, QueueLimits, QueueRow, RateLimit, StoreError,
-        StoreErrorKind, VersionRow,
+        Activation, ActivityRow, Catalog, ComponentMeta, Implementation, PreflightRow, QueueLimits, QueueRow,
+        RateLimit, Standing, StoreError, StoreErrorKind, VersionRow,
     },
 };
 use sqlx::{Row, postgres::PgRow};
 
 use super::{
     PostgresStore,
-    error::{self, Result, store_error, unreadable},
-    links::{Held, MAX_TRIES},
+    error::{Result, store_error, unreadable},
     rows::{self, Args},
+    versions,
 };
 use crate::columns::time;
-
-macro_rules! version {
-    () => {
-        "workflow, version, digest, export, input_schema, output_schema, active, deployed_at"
-    };
-}
 
 const PUT_COMPONENT: &str = "INSERT INTO components (digest, size, added_at, inspection, bytes) VALUES ($1, $2, $3, $4, $5) \
     ON CONFLICT DO NOTHING";
 const COMPONENT: &str = "SELECT bytes FROM components WHERE digest = $1";
 const COMPONENT_META: &str = "SELECT digest, size, inspection, added_at FROM components WHERE digest = $1";
-const MOVE_REVISION: &str = "UPDATE meta SET value = value + 1 WHERE key = 'catalog_revision'";
-const RETIRE: &str = "UPDATE versions SET active = false WHERE namespace = $1 AND workflow = $2 AND active";
-const KNOWN: &str = concat!(
-    "UPDATE versions SET active = true WHERE namespace = $1 AND workflow = $2 AND digest = $3 AND export = $4 RETURNING ",
-    version!()
-);
-const ADD: &str = concat!(
-    "INSERT INTO versions (namespace, ",
-    version!(),
-    ") SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, true, $7 \
-     FROM versions WHERE namespace = $1 AND workflow = $2 RETURNING ",
-    version!()
-);
-const ACTIVE: &str = concat!("SELECT ", version!(), " FROM versions WHERE namespace = $1 AND workflow = $2 AND active");
-const VERSIONS: &str = concat!("SELECT ", version!(), " FROM versions WHERE namespace = $1 ORDER BY workflow, version");
-const VERSIONS_OF: &str =
-    concat!("SELECT ", version!(), " FROM versions WHERE namespace = $1 AND workflow = $2 ORDER BY version");
 const PUT_ACTIVITY: &str = "WITH moved AS (UPDATE meta SET value = value + 1 WHERE key = 'catalog_revision') \
     INSERT INTO activities (namespace, name, kind, digest, config, deployed_at) VALUES ($1, $2, $3, $4, $5, $6) \
     ON CONFLICT (namespace, name) DO UPDATE SET kind = excluded.kind, digest = excluded.digest, config = excluded.config, \
@@ -73,19 +50,6 @@ fn queue(row: &PgRow) -> Result<QueueRow> {
     Ok(QueueRow { namespace: rows::namespace(row, 0)?, name: rows::text(row, 1)?.into(), limits })
 }
 
-fn version(row: &PgRow) -> Result<VersionRow> {
-    Ok(VersionRow {
-        workflow: rows::text(row, 0)?.into(),
-        version: rows::small(row, 1)?,
-        digest: rows::digest(row, 2)?,
-        export: rows::text(row, 3)?.into(),
-        input_schema: rows::optional_json(row, 4)?,
-        output_schema: rows::optional_json(row, 5)?,
-        active: row.try_get(6)?,
-        deployed_at: rows::timestamp(row, 7)?,
-    })
-}
-
 fn activity(row: &PgRow) -> Result<ActivityRow> {
     let config = rows::json(row, 3)?;
     let implementation = match rows::text(row, 1)? {
@@ -96,43 +60,12 @@ fn activity(row: &PgRow) -> Result<ActivityRow> {
     Ok(ActivityRow { name: rows::text(row, 0)?.into(), implementation, deployed_at: rows::timestamp(row, 4)? })
 }
 
-/// Makes the version of this code the only active one, adding it if it is new. One deployment at a time.
-fn deploy(link: &mut Held<'_>, namespace: &str, row: &VersionRow) -> Result<VersionRow> {
-    let named = || Args::default().add(namespace).add(&*row.workflow);
-    link.rows(MOVE_REVISION, Args::default().done()?)?;
-    link.rows(RETIRE, named().done()?)?;
-    let code = || named().add(row.digest.0.as_slice()).add(&*row.export);
-    if let Some(known) = link.rows(KNOWN, code().done()?)?.first() {
-        return version(known);
-    }
-    let schema = |schema: &Option<relive_core::Json>| schema.as_ref().map(|s| s.as_str().to_owned());
-    let args = named().add(row.digest.0.as_slice()).add(&*row.export);
-    let args = args.add(schema(&row.input_schema)).add(schema(&row.output_schema)).add(time(row.deployed_at));
-    let added = link.rows(ADD, args.done()?)?;
-    added.first().map_or_else(|| Err(unreadable("a version that was added and is not there")), version)
-}
-
 impl PostgresStore {
-    fn put(&self, sql: &'static str, args: Args) -> std::result::Result<(), StoreError> {
+    pub(super) fn put(&self, sql: &'static str, args: Args) -> std::result::Result<(), StoreError> {
         self.count_round_trip();
         let put = || self.writes.write(sql, args.done()?).map(|_| ());
         let done: Result<()> = put();
         done.map_err(|e| store_error(&e))
-    }
-
-    fn deploy_in_transaction(&self, namespace: &str, row: &VersionRow) -> Result<VersionRow> {
-        let mut link = self.writes.take()?;
-        link.begin()?;
-        match deploy(&mut link, namespace, row) {
-            Ok(row) => link.commit().map(|()| row),
-            Err(error) => {
-                // A connection on which that fails, too, is closed.
-                if let Err(undone) = link.rollback() {
-                    tracing::debug!(error = %undone, "rolling a deployment back failed");
-                }
-                Err(error)
-            }
-        }
     }
 }
 
@@ -166,22 +99,48 @@ impl Catalog for PostgresStore {
         })
     }
 
-    fn deploy(&self, namespace: &Namespace, row: &VersionRow) -> std::result::Result<VersionRow, StoreError> {
-        let mut tries = 1;
-        loop {
-            match self.deploy_in_transaction(namespace.as_str(), row) {
-                Err(error) if error::is_race(&error) && tries < MAX_TRIES => tries += 1,
-                result => return result.map_err(|e| store_error(&e)),
-            }
-        }
+    fn add_version(&self, namespace: &Namespace, row: &VersionRow) -> std::result::Result<VersionRow, StoreError> {
+        self.in_turn(|link| versions::add(link, namespace.as_str(), row))
     }
 
-    fn active_version(
+    fn activate(
+        &self,
+        namespace: &Namespace,
+        last: u64,
+        next: &Activation,
+    ) -> std::result::Result<Option<Activation>, StoreError> {
+        self.in_turn(|link| versions::activate(link, namespace.as_str(), last, next))
+    }
+
+    fn standing(&self, namespace: &Namespace, workflow: &str) -> std::result::Result<Option<Standing>, StoreError> {
+        self.read_standing(namespace, workflow)
+    }
+
+    fn activations(
         &self,
         namespace: &Namespace,
         workflow: &str,
-    ) -> std::result::Result<Option<VersionRow>, StoreError> {
-        self.one(ACTIVE, Args::default().add(namespace.as_str()).add(workflow), version)
+        limit: usize,
+    ) -> std::result::Result<Vec<Activation>, StoreError> {
+        self.read_activations(namespace, workflow, limit)
+    }
+
+    fn put_preflight(
+        &self,
+        namespace: &Namespace,
+        row: &PreflightRow,
+        keep: usize,
+    ) -> std::result::Result<(), StoreError> {
+        self.write_preflight(namespace, row, keep)
+    }
+
+    fn preflights(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        version: u32,
+    ) -> std::result::Result<Vec<PreflightRow>, StoreError> {
+        self.read_preflights(namespace, workflow, version)
     }
 
     fn versions(
@@ -189,11 +148,7 @@ impl Catalog for PostgresStore {
         namespace: &Namespace,
         workflow: Option<&str>,
     ) -> std::result::Result<Vec<VersionRow>, StoreError> {
-        let args = Args::default().add(namespace.as_str());
-        match workflow {
-            Some(workflow) => self.all(VERSIONS_OF, args.add(workflow), version),
-            None => self.all(VERSIONS, args, version),
-        }
+        self.read_versions(namespace, workflow)
     }
 
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> std::result::Result<(), StoreError> {

@@ -24,6 +24,7 @@ mod schema;
 mod slow;
 mod statement;
 mod together;
+mod versions;
 mod workers;
 
 use std::{
@@ -38,7 +39,7 @@ use relive_core::{
     cursor::LogLine,
     ports::{
         AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Prepared, Published,
-        StoreError, Taken, TaskRow, TimerRow, Wanted,
+        StoreError, Taken, TaskRow, TimerRow, VersionCount, Wanted,
     },
 };
 
@@ -187,6 +188,16 @@ impl HistoryStore for PostgresStore {
 
     fn census(&self) -> Result<Census, StoreError> {
         self.count()
+    }
+
+    fn count_versions(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<VersionCount>, StoreError> {
+        self.read_version_counts(namespace, workflow, since, limit)
     }
 
     fn probe(&self) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 
 use sqlx::{AssertSqlSafe, Row, postgres::PgConnection};
 
-use super::{images, links, outbox, read, slow, statement, together};
+use super::{census, images, links, outbox, read, slow, statement, together};
 
 /// A statement under its name.
 pub struct Plan {
@@ -54,6 +54,7 @@ fn statements() -> Vec<(&'static str, String)> {
         ("list: running", list(status(relive_core::ports::Status::Running))),
         ("list: blocked", list(status(relive_core::ports::Status::Blocked))),
         ("list: failed", list(status(relive_core::ports::Status::Failed))),
+        ("versions, counted", owned(census::VERSION_COUNTS)),
         ("events of a type", owned("SELECT key FROM events WHERE type = 8 ORDER BY key")),
         ("executions by correlation id", owned("SELECT key FROM executions WHERE correlation_id = $1 ORDER BY key")),
     ]

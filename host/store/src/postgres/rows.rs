@@ -9,7 +9,7 @@ use relive_core::{
     cursor::LogLine,
     event::BlockReason,
     ids::ExecutionKey,
-    ports::{Claim, ExecutionRow, TaskRow, TimerRow},
+    ports::{Claim, ExecutionRow, Status, TaskRow, TimerRow},
 };
 use sqlx::{
     Arguments, Encode, Postgres, Row, Type,
@@ -134,7 +134,7 @@ pub(super) fn execution(row: &PgRow) -> Result<(ExecutionRow, u64)> {
         },
         workflow: text(row, 17)?.into(),
         digest: digest(row, 14)?,
-        status: columns::status_of(status.into()).ok_or_else(|| unreadable(format!("status {status}")))?,
+        status: self::status(status)?,
         blocked: blocked.map(block_reason).transpose()?,
         epoch: number(row, 2)?,
         last_event_id: number(row, 3)?,
@@ -150,6 +150,10 @@ pub(super) fn execution(row: &PgRow) -> Result<(ExecutionRow, u64)> {
         correlation_id: correlation_id.map(Arc::from),
     };
     Ok((execution, number(row, 20)?))
+}
+
+pub(super) fn status(code: i16) -> Result<Status> {
+    columns::status_of(code.into()).ok_or_else(|| unreadable(format!("status {code}")))
 }
 
 pub(super) fn block_reason(name: &str) -> Result<BlockReason> {

@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0004_workers.sql"),
     include_str!("../../../../migrations/postgres/0005_outbox.sql"),
     include_str!("../../../../migrations/postgres/0006_artifacts.sql"),
+    include_str!("../../../../migrations/postgres/0007_activations.sql"),
 ];
 
 /// The newest schema version that this program knows.

@@ -160,11 +160,11 @@ const UPDATED: &str = "updated AS (UPDATE executions x SET epoch = greatest(x.ep
     applied_through = greatest(x.applied_through, n.applied_through), \
     command_count = greatest(x.command_count, n.command_count), history_bytes = n.history_bytes, log_count = n.log_count, \
     crashes = CASE WHEN n.reset THEN 0 ELSE x.crashes END, closed_at = n.closed_at, status = n.status, \
-    last_hash = n.last_hash, blocked = n.blocked \
+    last_hash = n.last_hash, blocked = n.blocked, digest = coalesce(n.digest, x.digest) \
     FROM unnest(?::int8[], ?::int8[], ?::bool[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], ?::int8[], \
-    ?::int8[], ?::int8[], ?::bool[], ?::int8[], ?::int2[], ?::bytea[], ?::text[], ?::text[]) AS n(key, expected, owner, epoch, \
+    ?::int8[], ?::int8[], ?::bool[], ?::int8[], ?::int2[], ?::bytea[], ?::text[], ?::text[], ?::bytea[]) AS n(key, expected, owner, epoch, \
     last_event_id, last_timestamp, last_inbound_id, applied_through, command_count, history_bytes, logs_before, log_count, \
-    reset, closed_at, status, last_hash, blocked, inbound_key) \
+    reset, closed_at, status, last_hash, blocked, inbound_key, digest) \
     WHERE x.key = n.key AND x.last_event_id = n.expected AND x.log_count = n.logs_before AND x.status < 2 \
     AND (NOT n.owner OR (x.epoch <= n.epoch AND x.applied_through <= n.applied_through \
     AND x.command_count <= n.command_count)) \
@@ -265,7 +265,7 @@ mod tests {
     fn parameters_are_numbered_through() {
         assert_eq!(numbered("a ? b ?::int8[]"), "a $1 b $2::int8[]");
         let all = compose(Part::ALL.iter().fold(0, |parts, part| parts | part.bit()));
-        assert!(all.contains("$92") && !all.contains("$93") && !all.contains('?'), "{all}");
+        assert!(all.contains("$93") && !all.contains("$94") && !all.contains('?'), "{all}");
         let events = compose(Part::Created.bit() | Part::Events.bit());
         assert!(
             events.starts_with("WITH fences AS")

@@ -129,7 +129,9 @@ fn place_one<'a>(
     gathered: &mut Gathered<'a>,
 ) -> Result<()> {
     match (before, &item.create) {
-        (Some(before), _) if before.status == after.status && !item.row.reset_crashes => step(conn, item, after)?,
+        (Some(before), _) if before.status == after.status && !item.row.reset_crashes && item.row.digest.is_none() => {
+            step(conn, item, after)?;
+        }
         (Some(_), _) => change(conn, item, after)?,
         (None, Some(new)) => create(conn, item, new, after)?,
         (None, None) => return Err(unreadable("an item without a row")),
@@ -173,18 +175,19 @@ fn step(conn: &Connection, item: &AppendItem, after: &Head) -> Result<()> {
     expect_one(statement.raw_execute()?)
 }
 
-/// A step that changes the status, too.
+/// A step that changes the status, or the component, too.
 fn change(conn: &Connection, item: &AppendItem, after: &Head) -> Result<()> {
     let mut statement = conn.prepare_cached(
         "UPDATE executions SET epoch = ?1, last_event_id = ?2, last_inbound_id = ?3, applied_through = ?4, command_count = ?5, \
          history_bytes = ?6, log_count = ?7, last_timestamp = ?8, last_hash = ?9, status = ?12, blocked = ?13, closed_at = ?14, \
-         crashes = iif(?15, 0, crashes) \
+         crashes = iif(?15, 0, crashes), digest = coalesce(?16, digest) \
          WHERE key = ?10 AND last_event_id = ?11 AND epoch <= ?1 AND status <= 1",
     )?;
     bind_head(&mut statement, item, after)?;
     statement.raw_bind_parameter(13, item.row.blocked.map(|b| b.to_string()))?;
     statement.raw_bind_parameter(14, closed_at(after))?;
     statement.raw_bind_parameter(15, item.row.reset_crashes)?;
+    statement.raw_bind_parameter(16, item.row.digest.as_ref().map(|digest| digest.0.as_slice()))?;
     expect_one(statement.raw_execute()?)
 }
 

@@ -3,38 +3,20 @@
 use relive_core::{
     Digest, Namespace,
     ports::{
-        ActivityRow, Catalog, ComponentMeta, Implementation, QueueLimits, QueueRow, RateLimit, StoreError,
-        StoreErrorKind, VersionRow,
+        Activation, ActivityRow, Catalog, ComponentMeta, Implementation, PreflightRow, QueueLimits, QueueRow,
+        RateLimit, Standing, StoreError, StoreErrorKind, VersionRow,
     },
 };
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use rusqlite::{OptionalExtension, Result, Row, params};
 
 use super::{
     SqliteStore,
     error::unreadable,
     rows::{self, time},
+    versions,
 };
 
-const VERSION: &str = "workflow, version, digest, export, input_schema, output_schema, active, deployed_at";
 const ACTIVITY: &str = "name, kind, digest, config, deployed_at";
-
-fn version(row: &Row<'_>) -> Result<VersionRow> {
-    let schema = |column| {
-        row.get_ref(column).and_then(|v| {
-            if v == rusqlite::types::ValueRef::Null { Ok(None) } else { rows::json(row, column).map(Some) }
-        })
-    };
-    Ok(VersionRow {
-        workflow: rows::text(row, 0)?.into(),
-        version: rows::small(row, 1)?,
-        digest: rows::digest(row, 2)?,
-        export: rows::text(row, 3)?.into(),
-        input_schema: schema(4)?,
-        output_schema: schema(5)?,
-        active: row.get(6)?,
-        deployed_at: rows::timestamp(row, 7)?,
-    })
-}
 
 fn activity(row: &Row<'_>) -> Result<ActivityRow> {
     let config = rows::json(row, 3)?;
@@ -55,36 +37,6 @@ fn queue(row: &Row<'_>) -> Result<QueueRow> {
     let limits = QueueLimits { rate, concurrency };
     limits.check().map_err(|e| unreadable(format!("a task queue's limits: {e}")))?;
     Ok(QueueRow { namespace: rows::namespace(row, 0)?, name: rows::text(row, 1)?.into(), limits })
-}
-
-/// Makes the version of this code the only active one, adding it if it is new.
-fn deploy(conn: &Connection, namespace: &str, row: &VersionRow) -> Result<VersionRow> {
-    conn.prepare_cached("UPDATE versions SET active = 0 WHERE namespace = ?1 AND workflow = ?2 AND active = 1")?
-        .execute(params![namespace, &*row.workflow])?;
-    let sql = format!(
-        "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND digest = ?3 AND export = ?4"
-    );
-    let code = params![namespace, &*row.workflow, row.digest.0.as_slice(), &*row.export];
-    if let Some(known) = conn.prepare_cached(&sql)?.query_row(code, version).optional()? {
-        conn.prepare_cached("UPDATE versions SET active = 1 WHERE namespace = ?1 AND workflow = ?2 AND version = ?3")?
-            .execute(params![namespace, &*row.workflow, known.version])?;
-        return Ok(VersionRow { active: true, ..known });
-    }
-    let last = "SELECT coalesce(max(version), 0) FROM versions WHERE namespace = ?1 AND workflow = ?2";
-    let last: u32 = conn.prepare_cached(last)?.query_row(params![namespace, &*row.workflow], |row| row.get(0))?;
-    let new = VersionRow { version: last + 1, active: true, ..row.clone() };
-    let sql = format!("INSERT INTO versions (namespace, {VERSION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1, ?8)");
-    conn.prepare_cached(&sql)?.execute(params![
-        namespace,
-        &*new.workflow,
-        new.version,
-        new.digest.0.as_slice(),
-        &*new.export,
-        new.input_schema.as_ref().map(|s| s.as_str()),
-        new.output_schema.as_ref().map(|s| s.as_str()),
-        time(new.deployed_at),
-    ])?;
-    Ok(new)
 }
 
 impl Catalog for SqliteStore {
@@ -127,18 +79,48 @@ impl Catalog for SqliteStore {
         self.readers.read(|conn| conn.prepare_cached(sql)?.query_row([digest.0.as_slice()], read).optional())
     }
 
-    fn deploy(&self, namespace: &Namespace, row: &VersionRow) -> std::result::Result<VersionRow, StoreError> {
-        self.writer.write(|conn| deploy(conn, namespace.as_str(), row))
+    fn add_version(&self, namespace: &Namespace, row: &VersionRow) -> std::result::Result<VersionRow, StoreError> {
+        self.writer.write(|conn| versions::add(conn, namespace.as_str(), row))
     }
 
-    fn active_version(
+    fn activate(
+        &self,
+        namespace: &Namespace,
+        last: u64,
+        next: &Activation,
+    ) -> std::result::Result<Option<Activation>, StoreError> {
+        self.writer.write(|conn| versions::activate(conn, namespace.as_str(), last, next))
+    }
+
+    fn standing(&self, namespace: &Namespace, workflow: &str) -> std::result::Result<Option<Standing>, StoreError> {
+        self.readers.read(|conn| versions::standing(conn, namespace.as_str(), workflow))
+    }
+
+    fn activations(
         &self,
         namespace: &Namespace,
         workflow: &str,
-    ) -> std::result::Result<Option<VersionRow>, StoreError> {
-        let sql = format!("SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND active = 1");
-        self.readers
-            .read(|conn| conn.prepare_cached(&sql)?.query_row([namespace.as_str(), workflow], version).optional())
+        limit: usize,
+    ) -> std::result::Result<Vec<Activation>, StoreError> {
+        self.readers.read(|conn| versions::activations(conn, namespace.as_str(), workflow, limit))
+    }
+
+    fn put_preflight(
+        &self,
+        namespace: &Namespace,
+        row: &PreflightRow,
+        keep: usize,
+    ) -> std::result::Result<(), StoreError> {
+        self.writer.write(|conn| versions::put_preflight(conn, namespace.as_str(), row, keep))
+    }
+
+    fn preflights(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        version: u32,
+    ) -> std::result::Result<Vec<PreflightRow>, StoreError> {
+        self.readers.read(|conn| versions::preflights(conn, namespace.as_str(), workflow, version))
     }
 
     fn versions(
@@ -146,12 +128,7 @@ impl Catalog for SqliteStore {
         namespace: &Namespace,
         workflow: Option<&str>,
     ) -> std::result::Result<Vec<VersionRow>, StoreError> {
-        let sql = format!(
-            "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND (?2 IS NULL OR workflow = ?2) ORDER BY workflow, version"
-        );
-        self.readers.read(|conn| {
-            conn.prepare_cached(&sql)?.query_map(params![namespace.as_str(), workflow], version)?.collect()
-        })
+        self.readers.read(|conn| versions::list(conn, namespace.as_str(), workflow))
     }
 
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> std::result::Result<(), StoreError> {

@@ -16,6 +16,7 @@ mod pool;
 mod read;
 mod rows;
 mod schema;
+mod versions;
 mod writer;
 
 use std::sync::atomic::Ordering;
@@ -26,7 +27,7 @@ use relive_core::{
     cursor::LogLine,
     ports::{
         AppendError, AppendItem, Appended, Census, ExecutionRow, HistoryStore, ListFilter, Published, StoreError,
-        Taken, TaskRow, TimerRow,
+        Taken, TaskRow, TimerRow, VersionCount,
     },
 };
 
@@ -176,6 +177,16 @@ impl HistoryStore for SqliteStore {
 
     fn census(&self) -> Result<Census, StoreError> {
         self.readers.read(read::census)
+    }
+
+    fn count_versions(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        since: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<VersionCount>, StoreError> {
+        self.readers.read(|conn| read::version_counts(conn, namespace, workflow, since, limit))
     }
 
     fn probe(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use relive_core::{
     Digest, Namespace, RunId, RunKey, Timestamp, WorkflowId,
     codec::StoredEvent,
     cursor::LogLine,
-    ports::{Census, ExecutionRow, ListFilter, Published, Status, TaskRow, TimerRow},
+    ports::{Census, ExecutionRow, ListFilter, Published, Status, TaskRow, TimerRow, VersionCount},
 };
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, ToSql, params};
 
@@ -12,7 +12,7 @@ use super::error::unreadable;
 use super::rows::{self, EVENT, EXECUTION, TASK, last_row_key, row_key, status_code, time};
 use crate::{artifacts, columns::NUMBER_BITS};
 
-fn limit_of(limit: usize) -> i64 {
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -166,6 +166,30 @@ pub(super) fn census(conn: &Connection) -> Result<Census> {
              WHERE status = 0 AND last_inbound_id > applied_through",
         )?,
         failed_tasks: count("SELECT count(*) FROM tasks INDEXED BY tasks_exhausted WHERE exhausted IS NOT NULL")?,
+    })
+}
+
+/// The latest runs of a workflow by its index, and open ones that are older by theirs.
+pub(super) fn version_counts(
+    conn: &Connection,
+    namespace: &Namespace,
+    workflow: &str,
+    since: Timestamp,
+    limit: usize,
+) -> Result<Vec<VersionCount>> {
+    let sql = "WITH latest AS MATERIALIZED (SELECT key, digest, status, started_at FROM executions \
+               INDEXED BY executions_by_workflow WHERE namespace = ?1 AND workflow = ?2 ORDER BY key DESC LIMIT ?3), \
+               older AS (SELECT digest, status, started_at FROM executions INDEXED BY executions_live WHERE status <= 1 \
+               AND key < (SELECT min(key) FROM latest HAVING count(*) = ?3) AND +namespace = ?1 AND +workflow = ?2) \
+               SELECT digest, status, count(*), min(started_at) FROM (SELECT digest, status, started_at FROM latest \
+               UNION ALL SELECT digest, status, started_at FROM older) WHERE started_at >= ?4 GROUP BY digest, status";
+    all(conn, sql, params![namespace.as_str(), workflow, limit_of(limit), time(since)], |row| {
+        Ok(VersionCount {
+            digest: rows::digest(row, 0)?,
+            status: rows::status_of(row.get(1)?)?,
+            runs: rows::number(row, 2)?,
+            oldest: rows::timestamp(row, 3)?,
+        })
     })
 }
 

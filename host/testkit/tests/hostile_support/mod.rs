@@ -89,7 +89,7 @@ impl Site {
     }
 
     pub async fn deploy(&self, bytes: Vec<u8>, name: &str) -> Result<(), Error> {
-        let request = DeployRequest { namespace: Namespace::default(), bytes, name: Some(name.to_owned()) };
+        let request = DeployRequest { name: Some(name.to_owned()), ..DeployRequest::new(Namespace::default(), bytes) };
         self.host.engine.deploy(request).await.map(|_| ())
     }
 

@@ -1,4 +1,4 @@
-//! `POST /executions/{id}/cancel`, `/terminate`, `/unblock`: an operator's word, with an optional `{"reason": ".."}`.
+//! `POST /executions/{id}/cancel`, `/terminate`, `/unblock`, `/migrate`: an operator's word, with an optional `{"reason": ".."}`.
 //! Answered once it is recorded; a cancel is recorded before the guest has seen it.
 
 use axum::{Json, extract::State};
@@ -6,8 +6,9 @@ use relive_engine::Engine;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::super::versions::signed;
 use crate::{
-    extract::{ExecutionPath, JsonBody, parse_or_default},
+    extract::{ExecutionPath, JsonBody, parse, parse_or_default},
     problem::Problem,
 };
 
@@ -67,6 +68,40 @@ pub async fn terminate(
     let workflow_id = target.workflow_id.to_string();
     engine.terminate(target, reason(body)?).await?;
     Ok(Json(Recorded { workflow_id, action: "terminate" }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MigrateBody {
+    /// The version of the workflow that the run goes on on.
+    version: u32,
+    /// Who asks for it.
+    #[schema(max_length = 1000)]
+    author: Option<String>,
+    /// Why; kept in the history.
+    #[schema(max_length = 1000)]
+    reason: Option<String>,
+}
+
+/// Puts an execution on another version, if that one agrees with its history
+#[utoipa::path(
+    post,
+    path = "/migrate",
+    tag = "operate",
+    operation_id = "migrate",
+    request_body(content = MigrateBody),
+    responses((status = 200, description = "Recorded: the run goes on on that version", body = Recorded)),
+    extensions(("x-problems" = json!(["unknown-execution", "unknown-version", "closed", "diverges", "traps", "other-export", "unusable", "busy", "try-again", "invalid-argument", "shutting-down", "fenced"])))
+)]
+pub async fn migrate(
+    State(engine): State<Engine>,
+    ExecutionPath(target): ExecutionPath,
+    JsonBody(bytes): JsonBody,
+) -> Result<Json<Recorded>, Problem> {
+    let body: MigrateBody = parse(&bytes)?;
+    let workflow_id = target.workflow_id.to_string();
+    engine.migrate(target, body.version, signed(body.author, body.reason)?).await?;
+    Ok(Json(Recorded { workflow_id, action: "migrate" }))
 }
 
 /// Lets a blocked execution try again

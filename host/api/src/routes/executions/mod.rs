@@ -32,6 +32,7 @@ pub fn of_one() -> OpenApiRouter<Engine> {
         .routes(routes!(control::cancel))
         .routes(routes!(control::terminate))
         .routes(routes!(control::unblock))
+        .routes(routes!(control::migrate))
         .routes(routes!(steps::pause))
         .routes(routes!(steps::resume))
         .routes(routes!(steps::reset))

@@ -1,0 +1,247 @@
+//! Versions of a workflow through the command line: deploying beside what runs, activating, trying on a share, rolling back.
+
+mod common;
+
+use std::path::PathBuf;
+
+use common::{BASE, Site, cluster::Cluster, until};
+use relive_testkit::guests;
+use serde_json::{Value, json};
+
+const OK: i32 = 0;
+/// Something does not agree.
+const FINDINGS: i32 = 6;
+
+/// The same workflow as another component: bytes that mean nothing are added to it.
+fn variant(site: &Site, label: &str) -> PathBuf {
+    let mut bytes = guests::bytes("hello/hello.wasm");
+    let content = [&[5][..], b"label", label.as_bytes()].concat();
+    bytes.extend([0, u8::try_from(content.len()).expect("a short label")]);
+    bytes.extend(content);
+    let path = site.dir.path().join(format!("{label}.wasm"));
+    std::fs::write(&path, bytes).expect("a file");
+    path
+}
+
+fn deploy(site: &Site, label: &str, more: &[&str]) -> (i32, String, String) {
+    let path = variant(site, label).display().to_string();
+    site.cli(&[&["deploy", &path, "--author", "ada"], more].concat())
+}
+
+/// The versions that runs of these ids take.
+fn taken(site: &Site, prefix: &str, count: usize) -> Vec<u64> {
+    let versions = site.json(&["versions", "hello"]);
+    let number = |digest: &Value| {
+        let all = versions["versions"].as_array().expect("versions");
+        all.iter().find(|v| v["digest"] == *digest).and_then(|v| v["version"].as_u64()).expect("a version")
+    };
+    let start = |n| {
+        let id = format!("{prefix}-{n}");
+        let (code, _, err) = site.cli(&["start", "hello", "--id", &id, "--input", r#"{"name": "Ada"}"#]);
+        assert_eq!(code, OK, "{err}");
+        site.ended(&id);
+        number(&site.get(&format!("/executions/{id}")).1["digest"])
+    };
+    (0..count).map(start).collect()
+}
+
+#[test]
+fn versions_are_added_tried_activated_and_rolled_back() {
+    let site = Site::with(&[]);
+    let (code, out, err) = deploy(&site, "one", &["--no-activate", "--note", "the first"]);
+    assert!(code == OK && out.contains("version 1") && out.contains("relive activate hello --to 1"), "{out}{err}");
+    let start = ["start", "hello", "--input", r#"{"name": "Ada"}"#];
+    let (code, _, err) = site.cli(&start);
+    assert!(code != OK && err.contains("no version of hello is active"), "{err}");
+    assert!(deploy(&site, "two", &["--canary", "10%"]).2.contains("nothing to try"), "there is no version beside it");
+
+    assert_eq!(site.cli(&["activate", "hello", "--to", "1"]).0, OK);
+    assert_eq!(taken(&site, "a", 2), [1, 1]);
+    let (code, out, err) = deploy(&site, "two", &["--canary", "40%"]);
+    assert!(code == OK && out.contains("40 % of them version 2"), "{out}{err}");
+    let shared = taken(&site, "b", 30);
+    let tried = shared.iter().filter(|v| **v == 2).count();
+    assert!((3..27).contains(&tried) && shared.iter().all(|v| [1, 2].contains(v)), "{shared:?}");
+    // A larger share keeps those that had it.
+    assert_eq!(site.cli(&["activate", "hello", "--to", "2", "--canary", "90"]).0, OK);
+    let (_, out, _) = site.cli(&["versions", "hello"]);
+    assert!(out.contains("canary") && out.contains("90 %") && out.contains("the first"), "{out}");
+
+    let (code, out, err) = site.cli(&["rollback", "hello", "--reason", "too many failures"]);
+    assert!(code == OK && out.trim() == "new runs of hello take version 1", "{out}{err}");
+    assert_eq!(taken(&site, "c", 10), [1; 10]);
+    assert_eq!(site.cli(&["activate", "hello", "--to", "2"]).0, OK);
+    assert_eq!(deploy(&site, "three", &[]).0, OK);
+    assert_eq!(taken(&site, "d", 1), [3]);
+    assert_eq!(site.cli(&["rollback", "hello"]).0, OK);
+    assert_eq!(taken(&site, "e", 1), [2]);
+    assert_eq!(site.cli(&["rollback", "hello"]).0, OK);
+    let (code, _, err) = site.cli(&["rollback", "hello"]);
+    assert!(code != OK && err.contains("none before"), "{err}");
+    assert_eq!(taken(&site, "f", 1), [1]);
+
+    let past = site.json(&["versions", "hello", "--past"]);
+    let kinds: Vec<&str> =
+        past["activations"].as_array().expect("changes").iter().filter_map(|a| a["kind"].as_str()).collect();
+    let back = ["rolled-back", "rolled-back", "activated", "activated", "rolled-back"];
+    assert_eq!(kinds, [&back[..], &["canary-started", "canary-started", "activated"]].concat());
+    assert_eq!(past["activations"][4]["reason"], "too many failures");
+    let report = site.json(&["versions", "hello"]);
+    let closed: u64 =
+        report["versions"].as_array().expect("versions").iter().filter_map(|v| v["closed"].as_u64()).sum();
+    assert_eq!((closed, &report["versions"][0]["author"]), (45, &json!("ada")));
+    site.verified();
+}
+
+#[test]
+fn wrong_uploads_and_requests_say_what_is_wrong() {
+    let site = Site::with(&[]);
+    assert_eq!(deploy(&site, "one", &[]).0, OK);
+    let (code, _, err) = site.cli(&["activate", "hello", "--to", "7"]);
+    assert!(code != OK && err.contains("no version 7; it has 1"), "{err}");
+    let (code, _, err) = site.cli(&["activate", "helo", "--to", "1"]);
+    assert!(code != OK && err.contains("no workflow \"helo\""), "{err}");
+    let (code, _, err) = site.cli(&["activate", "hello", "--to", "1", "--canary", "10%"]);
+    assert!(code != OK && err.contains("is the active one"), "{err}");
+    for share in ["0%", "100%", "-3%"] {
+        let (code, _, err) = site.cli(&["activate", "hello", "--to", "1", &format!("--canary={share}")]);
+        assert!(code != OK && err.contains("less than 100"), "{share}: {err}");
+    }
+    let (code, _, err) = site.cli(&["versions", "helo"]);
+    assert!(code != OK && err.contains("no workflow"), "{err}");
+    // Bytes that changed on their way are noticed.
+    let wasm = guests::bytes("hello/hello.wasm");
+    let path = format!("{BASE}/workflows?digest={}", "0".repeat(64));
+    let (status, answer) = site.host.upload(&path, &wasm).expect("an answer");
+    assert_eq!((status, &answer["code"]), (422, &json!("wrong-digest")), "{answer}");
+    // The same bytes again are the same version, and nothing changes.
+    assert_eq!(deploy(&site, "one", &[]).0, OK);
+    assert_eq!(site.json(&["versions", "hello"])["activation"]["number"], 1);
+}
+
+#[test]
+fn all_hosts_of_a_cluster_take_the_same() {
+    let Some(cluster) = Cluster::new() else { return };
+    let (a, b) = (cluster.host("a"), cluster.host("b"));
+    until("both hosts to have shards", || common::cluster::shared(&a) && common::cluster::shared(&b));
+    let wasm = guests::bytes("hello/hello.wasm");
+    let other = [&wasm[..], &[0, 2, 1, b'x']].concat();
+    for bytes in [&wasm, &other] {
+        let (status, answer) = a.upload(&format!("{BASE}/workflows"), bytes).expect("an answer");
+        assert_eq!(status, 201, "{answer}");
+    }
+    let digest_of = |version: u64| {
+        common::cluster::get(&a, &format!("{BASE}/workflows/hello"))["versions"][version as usize - 1]["digest"].clone()
+    };
+    let mut starts = 0;
+    let mut takes = |host: &relive_testkit::process::Host| {
+        starts += 1;
+        let body = json!({"workflow": "hello", "workflow_id": format!("w{starts}"), "input": {"name": "Ada"}});
+        let (status, answer) = common::cluster::ask(host, "POST", &format!("{BASE}/executions"), &body);
+        assert_eq!(status, 201, "{answer}");
+        common::cluster::get(host, &format!("{BASE}/executions/w{starts}"))["digest"].clone()
+    };
+    let (one, two) = (digest_of(1), digest_of(2));
+    for (version, digest) in [(1, &one), (2, &two), (1, &one)] {
+        let path = format!("{BASE}/workflows/hello/activate");
+        assert_eq!(common::cluster::ask(&a, "POST", &path, &json!({"version": version})).0, 200);
+        let since = std::time::Instant::now();
+        until("the other host to follow", || takes(&b) == *digest && takes(&a) == *digest);
+        println!("followed after {:?}", since.elapsed());
+    }
+    assert_eq!(common::cluster::ask(&b, "POST", &format!("{BASE}/workflows/hello/rollback"), &json!({})).0, 200);
+    until("the other host to follow", || takes(&a) == two);
+}
+
+/// The approval workflow with other words in it.
+fn reworded(site: &Site, from: &str, to: &str) -> PathBuf {
+    assert_eq!(from.len(), to.len(), "the rest of the component stays where it is");
+    let mut bytes = guests::bytes("approval/approval_workflow.wasm");
+    let places: Vec<usize> =
+        (0..bytes.len() - from.len()).filter(|at| bytes[*at..].starts_with(from.as_bytes())).collect();
+    assert!(!places.is_empty(), "{from:?} is not in the component");
+    for at in places {
+        bytes[at..at + from.len()].copy_from_slice(to.as_bytes());
+    }
+    let path = site.dir.path().join(format!("{}.wasm", to.trim_matches([' ', ':'])));
+    std::fs::write(&path, bytes).expect("a file");
+    path
+}
+
+#[test]
+fn executions_are_relived_before_they_are_moved_and_only_those_that_agree_are() {
+    const WAITING: usize = 12;
+    let site = Site::with(&["approval"]);
+    let ids: Vec<String> = (0..WAITING).map(|n| format!("ask-{n}")).collect();
+    let request = json!({"subject": "a", "requested_by": "b", "approver": "c"}).to_string();
+    for id in &ids {
+        assert_eq!(site.cli(&["start", "approval", "--id", id, "--input", &request]).0, OK);
+        until("it waits", || site.get(&format!("/executions/{id}/queries/approval")).1["value"]["phase"] == "waiting");
+    }
+    // What is said in the end is still to come; what was asked at the beginning is in every history.
+    let later = reworded(&site, "approved: ", "Accepted: ").display().to_string();
+    let earlier = reworded(&site, "please approve: ", "kindly approve: ").display().to_string();
+    let (code, out, err) = site.cli(&["preflight", "approval", "--wasm", &later]);
+    assert!(code == OK && out.contains(&format!("{WAITING} agree")), "{out}{err}");
+    for path in [&later, &earlier] {
+        let (code, _, err) = site.cli(&["deploy", path, "--no-activate"]);
+        assert_eq!(code, OK, "{err}");
+    }
+    let (code, out, err) = site.cli(&["preflight", "approval", "--to", "2", "--verdicts"]);
+    assert!(code == OK && out.contains("ask-3: agrees, then waits for"), "{out}{err}");
+    let (code, out, _) = site.cli(&["preflight", "approval", "--to", "3"]);
+    assert_eq!(code, FINDINGS, "{out}");
+    assert!(
+        out.contains("12 diverge") && out.contains("agreed up to command 0") && out.contains("kindly approve"),
+        "{out}"
+    );
+    let sample = site.json_with(&["preflight", "approval", "--to", "3", "--sample", "5"], FINDINGS);
+    assert_eq!((&sample["checked"], &sample["groups"][0]["executions"]), (&json!(5), &json!(5)));
+    let (_, kept) = site.get("/workflows/approval/preflights?version=3");
+    assert_eq!(kept["preflights"].as_array().expect("reports").len(), 2);
+
+    let (code, out, _) = site.cli(&["migrate", "approval", "--from", "1", "--to", "3"]);
+    assert!(code == FINDINGS && out.contains("0 executions go on") && out.contains("12 stay"), "{out}");
+    let (code, out, err) = site.cli(&["migrate", &ids[0], "--to", "2", "--reason", "clearer words"]);
+    assert!(code == OK && out.contains("goes on on version 2"), "{out}{err}");
+    let (code, out, err) = site.cli(&["migrate", "approval", "--from", "1", "--to", "2"]);
+    assert!(code == OK && out.contains("11 executions go on on version 2"), "{out}{err}");
+    // There and back again.
+    assert_eq!(site.cli(&["migrate", &ids[1], "--to", "1"]).0, OK);
+    let versions = site.json(&["versions", "approval"]);
+    let open: Vec<&Value> = versions["versions"].as_array().expect("versions").iter().map(|v| &v["open"]).collect();
+    assert_eq!(open, [&json!(1), &json!(11), &json!(0)]);
+
+    // The host dies, and the runs are where they were.
+    let site = site.restart();
+    for id in &ids {
+        let (code, _, err) = site.cli(&["signal", id, "decision", "--input", r#"{"approved": true}"#]);
+        assert_eq!(code, OK, "{err}");
+        assert_eq!(site.ended(id)["status"], "completed");
+    }
+    let said = |id: &str| site.cli(&["history", id]).1;
+    assert!(said(&ids[0]).contains("Accepted: a") && said(&ids[0]).contains("VersionChanged"), "{}", said(&ids[0]));
+    assert!(said(&ids[1]).contains("approved: a"), "{}", said(&ids[1]));
+    site.verified();
+}
+
+#[test]
+fn a_canary_that_fails_too_often_is_stopped() {
+    let site = Site::with(&["script"]);
+    let wasm = guests::bytes("script/script.wasm");
+    let other = site.dir.path().join("other.wasm");
+    std::fs::write(&other, [&wasm[..], &[0, 2, 1, b'x']].concat()).expect("a file");
+    let path = other.display().to_string();
+    let (code, out, err) =
+        site.cli(&["deploy", &path, "--name", "script", "--canary", "50%", "--max-bad", "20%", "--min-runs", "5"]);
+    assert!(code == OK && out.contains("50 % of them version 2"), "{out}{err}");
+    for n in 0..40 {
+        let body = json!({"workflow": "script", "workflow_id": format!("bad-{n}"), "input": {"program": [{"fail": {"code": "no", "message": "as told"}}]}});
+        let (status, answer) = site.post("/executions", &body);
+        assert_eq!(status, 201, "{answer}");
+    }
+    until("the canary to stop", || site.json(&["versions", "script"])["activation"]["kind"] == "canary-stopped");
+    let activation = site.json(&["versions", "script"])["activation"].clone();
+    assert_eq!((&activation["version"], activation.get("canary")), (&json!(1), None));
+    assert!(activation["reason"].as_str().is_some_and(|why| why.contains("failed")), "{activation}");
+}
