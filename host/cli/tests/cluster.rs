@@ -143,3 +143,29 @@ fn what_is_set_up_wrongly_says_so() {
     );
     assert_eq!(first.stop(), Some(0));
 }
+
+/// `relive list` followed at one host tells of what another does.
+#[test]
+fn the_list_is_followed_whoever_changes_it() {
+    let Some(cluster) = Cluster::new() else { return };
+    let (a, b) = (cluster.host("a"), cluster.host("b"));
+    until("both hosts to have shards", || shared(&a) && shared(&b));
+    deploy(&a);
+    let stream = std::net::TcpStream::connect(&a.address).expect("a connection");
+    let request = format!("GET {BASE}/executions?follow=true HTTP/1.1\r\nhost: {}\r\n\r\n", a.address);
+    std::io::Write::write_all(&mut &stream, request.as_bytes()).expect("sent");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
+    assert!(lines.any(|line| line.expect("the stream goes on") == "event: snapshot"));
+    // Half of them are the other host's.
+    let mut missing: Vec<String> = ids()[..20].to_vec();
+    for id in &missing {
+        start(&b, id);
+        signal(&b, id);
+        completes(&b, id);
+    }
+    while !missing.is_empty() {
+        let line = lines.next().expect("the stream goes on").expect("a line");
+        missing.retain(|id| !(line.contains(&format!("\"{id}\"")) && line.contains("\"completed\"")));
+    }
+}

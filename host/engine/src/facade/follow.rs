@@ -1,12 +1,14 @@
 //! Following: reads that go on when something was committed. Nothing is kept for a follower but its place and what
 //! tells it of changes; whoever is slow reads later.
 
+use std::{collections::HashMap, time::Duration};
+
 use relive_core::{
-    Error, ErrorKind, ExecutionKey, HistoryEvent, RunKey,
+    Error, ErrorKind, ExecutionKey, HistoryEvent, RunId, RunKey,
     cursor::LogLine,
     ports::{ListFilter, Status},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::lookup::store_error;
 use crate::{
@@ -15,6 +17,11 @@ use crate::{
     requests::Target,
     views::ExecutionView,
 };
+
+/// How often a follower of the list looks for what other hosts did.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How far such a look reaches: the newest executions of the list.
+const LOOKED_AT: usize = 1_000;
 
 /// What one read gives, and whether the run had ended before it: then there is nothing after what it gives.
 #[derive(Clone, Debug)]
@@ -38,6 +45,14 @@ pub struct FollowList {
     /// The number of the last change that was given.
     at: u64,
     told: watch::Receiver<()>,
+    /// In a cluster, where other hosts change the list, too.
+    others: Option<Others>,
+}
+
+/// How the list looked when it was looked at last.
+struct Others {
+    looked: Instant,
+    seen: HashMap<RunId, Status>,
 }
 
 /// What happened to the list.
@@ -62,13 +77,16 @@ impl Engine {
     #[must_use]
     pub fn follow_list(&self, filter: ListFilter, after: Option<(u64, u64)>) -> FollowList {
         let (last, told) = self.context.changes.follow_list();
+        let others = self.is_clustered().then(|| Others { looked: Instant::now(), seen: HashMap::new() });
         let at = match after {
             None => last,
+            // What others did meanwhile nobody knows.
+            Some(_) if others.is_some() => u64::MAX,
             Some((epoch, at)) if epoch == self.context.generation => at,
             // Of another life of the host: never a number that is remembered.
             Some(_) => u64::MAX,
         };
-        FollowList { engine: self.clone(), filter: ListFilter { status: None, ..filter }, at, told }
+        FollowList { engine: self.clone(), filter: ListFilter { status: None, ..filter }, at, told, others }
     }
 }
 
@@ -120,9 +138,17 @@ impl FollowList {
             Missed::TooMuch => return Ok(ListChange::Reload),
         };
         self.at = last;
-        if runs.is_empty() {
-            return Ok(ListChange::Executions(Vec::new()));
+        let mut views = if runs.is_empty() { Vec::new() } else { self.views(runs).await? };
+        if let Some(others) = &mut self.others {
+            others.seen.extend(views.iter().map(|view| (view.run_id, view.status)));
+            if others.looked.elapsed() >= LOOK_EVERY {
+                views.extend(self.look().await?);
+            }
         }
+        Ok(ListChange::Executions(views))
+    }
+
+    async fn views(&self, runs: Vec<RunKey>) -> Result<Vec<ExecutionView>, Error> {
         let filter = self.filter.clone();
         let read = move |engine: &Engine| {
             let mut views = Vec::new();
@@ -130,21 +156,37 @@ impl FollowList {
                 let row = engine.context.store.execution(run).map_err(store_error)?;
                 views.extend(row.filter(|row| filter.holds(row)).as_ref().map(ExecutionView::from));
             }
-            Ok(ListChange::Executions(views))
+            Ok(views)
         };
         self.engine.blocking(read).await
     }
 
+    /// Executions of the list that stand otherwise than they did when it was looked at last.
+    async fn look(&mut self) -> Result<Vec<ExecutionView>, Error> {
+        let Some(others) = &mut self.others else { return Ok(Vec::new()) };
+        others.looked = Instant::now();
+        let mut found = self.engine.list(self.filter.clone(), None, LOOKED_AT).await?.executions;
+        let seen = found.iter().map(|view| (view.run_id, view.status)).collect();
+        let before = std::mem::replace(&mut others.seen, seen);
+        found.retain(|view| before.get(&view.run_id) != Some(&view.status));
+        Ok(found)
+    }
+
     /// Goes on from now: for whoever is about to read the list.
-    pub fn skip_to_now(&mut self) {
+    pub async fn skip_to_now(&mut self) -> Result<(), Error> {
         self.told.borrow_and_update();
         self.at = self.engine.context.changes.follow_list().0;
+        self.look().await.map(drop)
     }
 
     /// Resolves when something changed since the last read began.
     pub async fn changed(&mut self) {
         // The sender lives as long as the engine, which is held here.
-        let _ = self.told.changed().await;
+        let Some(others) = &self.others else { return drop(self.told.changed().await) };
+        tokio::select! {
+            _ = self.told.changed() => {}
+            () = tokio::time::sleep_until(others.looked + LOOK_EVERY) => {}
+        }
     }
 }
 

@@ -55,7 +55,8 @@ pub struct ListQuery {
     #[param(value_type = Option<schema::Status>)]
     status: Option<String>,
     /// Stay, and send what comes as server-sent events, also asked for by `Accept: text/event-stream`: the first page,
-    /// then executions that begin, end, are blocked or unblocked. Those that leave the filter's status are sent, too.
+    /// then executions that begin, end, are blocked or unblocked. Those that leave the filter's status are sent, too; what
+    /// other hosts of a cluster do comes within a second or so, of the newest 1,000.
     #[serde(default)]
     follow: bool,
     /// Executions a page; more is cut to 1,000.
@@ -121,7 +122,7 @@ impl Changes {
     }
 
     async fn send_list(&mut self, out: &mut Text) -> Result<Next, Problem> {
-        self.follow.skip_to_now();
+        self.follow.skip_to_now().await?;
         let id = self.id();
         let found = self.engine.list(self.filter.clone(), None, self.limit).await?;
         out.event("snapshot", Some(&id), &ExecutionPage::from(found))?;
