@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 
 use crate::{context::Context, facade::store_error, schema};
 
-pub use verdict::{Outcome, Verdict};
+pub use verdict::{PreflightOutcome, Verdict};
 
 /// Rows of a list that are read at once.
 const PAGE: usize = 1_000;
@@ -346,17 +346,17 @@ impl PreflightReport {
             }
         }
         let (history, code) = match &verdict.outcome {
-            Outcome::SameCode => return self.same_code += 1,
-            Outcome::Agrees { .. } => return self.agrees += 1,
-            Outcome::Diverges { divergence } => {
+            PreflightOutcome::SameCode => return self.same_code += 1,
+            PreflightOutcome::Agrees { .. } => return self.agrees += 1,
+            PreflightOutcome::Diverges { divergence } => {
                 self.diverges += 1;
                 (verdict::kind(&divergence.history), verdict::kind(&divergence.code))
             }
-            Outcome::Traps { fault } => {
+            PreflightOutcome::Traps { fault } => {
                 self.traps += 1;
                 (String::new(), verdict::kind(fault))
             }
-            Outcome::Unreadable { reason } => {
+            PreflightOutcome::Unreadable { reason } => {
                 self.unreadable += 1;
                 (String::new(), verdict::kind(reason))
             }

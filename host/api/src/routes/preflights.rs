@@ -156,7 +156,7 @@ pub struct PastQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Past {
+pub struct Preflights {
     /// Newest first; the last few of a version are kept.
     #[schema(value_type = Vec<PreflightReport>)]
     preflights: Vec<relive_core::Json>,
@@ -169,13 +169,13 @@ pub struct Past {
     tag = "deploy",
     operation_id = "list-preflights",
     params(PastQuery),
-    responses((status = 200, description = "The reports, newest first", body = Past))
+    responses((status = 200, description = "The reports, newest first", body = Preflights))
 )]
 pub async fn past(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(workflow): Param,
     Query(query): Query<PastQuery>,
-) -> Result<Json<Past>, Problem> {
-    Ok(Json(Past { preflights: engine.preflights(namespace, workflow, query.version).await? }))
+) -> Result<Json<Preflights>, Problem> {
+    Ok(Json(Preflights { preflights: engine.preflights(namespace, workflow, query.version).await? }))
 }

@@ -155,7 +155,7 @@ pub struct PastQuery {
 }
 
 #[derive(Serialize, ToSchema)]
-pub struct Past {
+pub struct Activations {
     /// Newest first.
     activations: Vec<ActivationView>,
 }
@@ -167,16 +167,16 @@ pub struct Past {
     tag = "deploy",
     operation_id = "list-activations",
     params(PastQuery),
-    responses((status = 200, description = "The changes, newest first", body = Past))
+    responses((status = 200, description = "The changes, newest first", body = Activations))
 )]
 pub async fn past(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Param(workflow): Param,
     Query(query): Query<PastQuery>,
-) -> Result<Json<Past>, Problem> {
+) -> Result<Json<Activations>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).max(1);
-    Ok(Json(Past { activations: engine.activations(namespace, workflow, limit).await? }))
+    Ok(Json(Activations { activations: engine.activations(namespace, workflow, limit).await? }))
 }
 
 #[cfg(test)]

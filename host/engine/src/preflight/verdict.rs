@@ -32,7 +32,7 @@ pub struct Verdict {
     /// Events that it has.
     pub events: u64,
     #[serde(flatten)]
-    pub outcome: Outcome,
+    pub outcome: PreflightOutcome,
     /// What `version()` answered.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, u32>,
@@ -40,7 +40,7 @@ pub struct Verdict {
 
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum PreflightOutcome {
     /// It runs on this code.
     SameCode,
     /// The code does what history says, and then waits for these, or has ended as history has.
@@ -55,7 +55,7 @@ pub enum Outcome {
     Unreadable { reason: String },
 }
 
-impl Outcome {
+impl PreflightOutcome {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -72,18 +72,18 @@ pub(super) fn of(context: &Context, ready: &Ready, row: &ExecutionRow, always: b
     let same = row.digest == ready.digest;
     let mut answers = BTreeMap::new();
     let (events, outcome) = if same && !always {
-        (row.last_event_id, Outcome::SameCode)
+        (row.last_event_id, PreflightOutcome::SameCode)
     } else {
         match decoded_history(&*context.store, row.key) {
             Ok(Ok(mut events)) => {
                 // What came since the row was read is not what it says was applied.
                 events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
                 let outcome = relive(context, ready, row, &events, &mut answers);
-                let same = same && matches!(outcome, Outcome::Agrees { .. });
-                (events.len() as u64, if same { Outcome::SameCode } else { outcome })
+                let same = same && matches!(outcome, PreflightOutcome::Agrees { .. });
+                (events.len() as u64, if same { PreflightOutcome::SameCode } else { outcome })
             }
-            Ok(Err(violation)) => (0, Outcome::Unreadable { reason: violation.to_string() }),
-            Err(error) => (0, Outcome::Unreadable { reason: error.to_string() }),
+            Ok(Err(violation)) => (0, PreflightOutcome::Unreadable { reason: violation.to_string() }),
+            Err(error) => (0, PreflightOutcome::Unreadable { reason: error.to_string() }),
         }
     };
     Verdict {
@@ -102,8 +102,8 @@ fn relive(
     row: &ExecutionRow,
     events: &[HistoryEvent],
     answers: &mut BTreeMap<String, u32>,
-) -> Outcome {
-    let unreadable = |reason: &str| Outcome::Unreadable { reason: reason.to_owned() };
+) -> PreflightOutcome {
+    let unreadable = |reason: &str| PreflightOutcome::Unreadable { reason: reason.to_owned() };
     let Some(start) = events.first() else { return unreadable("the history is empty") };
     let Attributes::ExecutionStarted(started) = &start.body.attributes else {
         return unreadable("the history does not begin with ExecutionStarted");
@@ -111,18 +111,18 @@ fn relive(
     let run = Arc::new(RunContext::new(started, &start.body, start.timestamp, ready.digest));
     let guest = match ready.instantiate(context, Cursor::new(run)) {
         Ok(guest) => guest,
-        Err(fault) => return Outcome::Traps { fault: fault.to_string() },
+        Err(fault) => return PreflightOutcome::Traps { fault: fault.to_string() },
     };
     let mut life = Life::new(guest);
     match life.relive(events, record(row), u64::MAX) {
         Ok(_) => {
             let cursor = life.guest().cursor();
             answers.clone_from(cursor.versions());
-            Outcome::Agrees { next: open_promises(cursor, events) }
+            PreflightOutcome::Agrees { next: open_promises(cursor, events) }
         }
-        Err(TurnError::Diverged(divergence)) => Outcome::Diverges { divergence },
-        Err(TurnError::Unusable(reason)) => Outcome::Unreadable { reason },
-        Err(error) => Outcome::Traps { fault: error.to_string() },
+        Err(TurnError::Diverged(divergence)) => PreflightOutcome::Diverges { divergence },
+        Err(TurnError::Unusable(reason)) => PreflightOutcome::Unreadable { reason },
+        Err(error) => PreflightOutcome::Traps { fault: error.to_string() },
     }
 }
 
