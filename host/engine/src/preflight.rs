@@ -111,7 +111,7 @@ pub struct PreflightReport {
     pub agrees: u64,
     pub diverges: u64,
     pub traps: u64,
-    /// Their histories cannot be read: `relive verify` says more.
+    /// Nothing can be said of them: their histories or the component cannot be read.
     pub unreadable: u64,
     /// Largest first.
     pub groups: Vec<Group>,

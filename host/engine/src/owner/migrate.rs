@@ -7,6 +7,7 @@ use relive_core::{
     Error, ErrorKind, Timestamp,
     cursor::{Cursor, RunContext},
     event::{Attributes, EventBody, ExecutionUnblocked, HistoryEvent, VersionChanged},
+    guest::GuestFault,
     life::{Life, TurnError},
     ports::Status,
 };
@@ -94,7 +95,14 @@ impl Owner {
         let version = to.version.version;
         let traps = |what: String| refused("traps", format!("version {version} does not come through: {what}"));
         let guest = context.guests.instantiate(&to.version.digest, Cursor::new(Arc::new(run)));
-        let mut life = Life::new(guest.map_err(|fault| traps(fault.to_string()))?);
+        // The host's trouble says nothing of the code.
+        let cannot = |what: &str| {
+            self.error(ErrorKind::EventStore, "store-unavailable", format!("the host cannot try it now: {what}"))
+        };
+        let mut life = Life::new(guest.map_err(|fault| match fault {
+            GuestFault::Host(what) => cannot(&what),
+            fault => traps(fault.to_string()),
+        })?);
         match life.relive(&events, record(row), u64::MAX) {
             Ok(_) if life.outcome().is_some() => {
                 Err(refused("diverges", format!("version {version} ends where the run goes on")))
@@ -104,6 +112,7 @@ impl Owner {
                 Err(refused("diverges", format!("version {version} and the history part: {divergence}")))
             }
             Err(TurnError::Unusable(what)) => Err(unreadable(what)),
+            Err(TurnError::Fault(GuestFault::Host(what))) => Err(cannot(&what)),
             Err(error) => Err(traps(error.to_string())),
         }
         .inspect_err(|error| {

@@ -6,6 +6,7 @@ use relive_core::{
     RunId,
     cursor::{Cursor, Divergence, RunContext},
     event::{Attributes, HistoryEvent},
+    guest::GuestFault,
     life::{Life, TurnError},
     ports::ExecutionRow,
 };
@@ -111,6 +112,8 @@ fn relive(
     let run = Arc::new(RunContext::new(started, &start.body, start.timestamp, ready.digest));
     let guest = match ready.instantiate(context, Cursor::new(run)) {
         Ok(guest) => guest,
+        // The host's trouble says nothing of the code.
+        Err(GuestFault::Host(what)) => return unreadable(&what),
         Err(fault) => return PreflightOutcome::Traps { fault: fault.to_string() },
     };
     let mut life = Life::new(guest);
@@ -121,7 +124,9 @@ fn relive(
             PreflightOutcome::Agrees { next: open_promises(cursor, events) }
         }
         Err(TurnError::Diverged(divergence)) => PreflightOutcome::Diverges { divergence },
-        Err(TurnError::Unusable(reason)) => PreflightOutcome::Unreadable { reason },
+        Err(TurnError::Unusable(reason) | TurnError::Fault(GuestFault::Host(reason))) => {
+            PreflightOutcome::Unreadable { reason }
+        }
         Err(error) => PreflightOutcome::Traps { fault: error.to_string() },
     }
 }
