@@ -38,15 +38,14 @@ const PAST_THE_HEARTBEAT: Duration = Duration::from_secs(4);
 const A_WHILE: Duration = Duration::from_secs(2);
 /// For a host to do what it was at.
 const A_MOMENT: Duration = Duration::from_millis(300);
-/// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery or of a migration.
-const POINTS: [&str; 7] = [
+/// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery.
+const POINTS: [&str; 6] = [
     "before-commit",
     "after-commit",
     "after-dispatch",
     "completion-before-commit",
     "claim-committed",
     "inside-recovery",
-    "migrating",
 ];
 /// Runs that old hints are about, and how many of them come at once.
 const OLD_RUNS: u64 = 200;

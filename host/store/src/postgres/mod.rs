@@ -109,8 +109,10 @@ impl HistoryStore for PostgresStore {
         self.take_run(run, epoch)
     }
 
+    /// Each alone for now: an order stood still once in the chaos test, and until it is known why, owners read as they always
+    /// did (ADR 022).
     fn takes_together(&self) -> usize {
-        together::AT_ONCE
+        1
     }
 
     fn take_together(&self, wanted: &[Wanted]) -> Result<Vec<Option<Prepared>>, StoreError> {
