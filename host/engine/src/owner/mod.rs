@@ -144,6 +144,7 @@ impl Owner {
 
     /// Takes messages and does what follows from them.
     pub fn handle(&mut self, context: &Arc<Context>, thread: Thread, mut messages: VecDeque<Message>) {
+        let mut lost = false;
         while let Some(message) = messages.pop_front() {
             // What was in memory went with the end, or with a start that failed; this message may know better.
             if self.gone {
@@ -152,13 +153,15 @@ impl Owner {
             // The store's answer is taken in any case: somebody waits for it.
             if !matches!(message, Message::Appended(..)) && !self.owns(context) {
                 message.refuse(&not_owner(&context.ownership));
+                lost = true;
             } else if let Message::Loaded(loaded) = message {
                 self.loaded(context, *loaded, &mut messages);
             } else if let Some(message) = self.wait_for_row(context, message) {
                 self.take(context, message);
             }
         }
-        if self.flight.is_none() && !self.gone && !self.owns(context) {
+        // Also if it is owned again by now: what was refused may have been the loader's answer, which comes once.
+        if self.flight.is_none() && !self.gone && ((lost && self.loading.is_asked()) || !self.owns(context)) {
             self.let_go(context, &not_owner(&context.ownership));
         }
         self.advance(context, thread);
