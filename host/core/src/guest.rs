@@ -5,7 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::{cursor::Cursor, failure::Failure, image::GuestStamp, json::Json};
+use crate::{
+    cursor::Cursor,
+    failure::Failure,
+    image::GuestStamp,
+    json::Json,
+    ports::{StoreError, StoreErrorKind},
+};
 
 /// What the guest is handed.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +76,21 @@ pub enum GuestFault {
     /// The host could not do it: a failed mmap, a missing component.
     #[error("the host could not run the guest: {0}")]
     Host(String),
+    /// The store cannot be read now. Says nothing of the guest, however often it is tried.
+    #[error("what the guest needs cannot be read now: {0}")]
+    Unavailable(String),
+}
+
+impl GuestFault {
+    /// What a store's error means for a guest that needed what was read: `what` it was.
+    #[must_use]
+    pub fn unread(what: &str, error: &StoreError) -> Self {
+        let text = format!("{what}: {error}");
+        match error.kind {
+            StoreErrorKind::Corrupt | StoreErrorKind::Fatal => Self::Host(text),
+            _ => Self::Unavailable(text),
+        }
+    }
 }
 
 /// A guest's part of a memory image.

@@ -138,6 +138,6 @@ pub(crate) fn component_bytes(catalog: &Arc<dyn Catalog>, digest: &Digest) -> Re
     match catalog.component(digest) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(GuestFault::Host(format!("component {digest} is not in the catalog"))),
-        Err(error) => Err(GuestFault::Host(format!("read component {digest}: {error}"))),
+        Err(error) => Err(GuestFault::unread(&format!("read component {digest}"), &error)),
     }
 }

@@ -60,13 +60,18 @@ impl Incoming {
         }
     }
 
+    /// Tells whoever waits for it what is known so far; it goes on.
+    pub fn tell(&mut self, error: &Error) {
+        for reply in self.reply.take().into_iter().chain(std::mem::take(&mut self.again)) {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
     /// Tells whoever waits for it that it cannot be now. What came from outside is theirs to send again; what the owner
     /// decided, also because a worker answered, stays and is tried again: the task counts as resolved already.
     pub fn refused(mut self, error: &Error) -> Option<Self> {
         let outside = self.reply.is_some() && !self.body.event_type().is_resolution();
-        for reply in self.reply.take().into_iter().chain(std::mem::take(&mut self.again)) {
-            let _ = reply.send(Err(error.clone()));
-        }
+        self.tell(error);
         (!outside).then_some(self)
     }
 }

@@ -41,8 +41,10 @@ pub(crate) fn walk(
 ) -> Result<u64, StoreError> {
     let mut woken = 0;
     let mut wake = |run: RunKey| {
-        if !context.registry.contains(run) {
-            woken += 1;
+        let held = context.registry.contains(run);
+        woken += u64::from(!held);
+        // One that is held now may be on its way out.
+        if recovering.is_some() || !held {
             context.registry.post(run, Message::Wake);
         }
         wait_for_room(context, stop);

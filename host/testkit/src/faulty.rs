@@ -1,4 +1,4 @@
-//! A history store that fails on purpose: it loses replies, lets others append in between, and has transient trouble.
+//! A history store that fails on purpose: it loses answers, lets others append in between, and has transient trouble.
 
 use std::sync::{
     Arc, Mutex,
@@ -23,6 +23,8 @@ pub enum Fault {
     Transient,
     /// It is committed, and the same item comes a second time, as after a lost reply.
     Twice,
+    /// It is committed, and the store says that it lost the answer.
+    Lost,
     /// An outside writer gets in first, with what `interloper` makes of the row.
     Interloper,
 }
@@ -65,6 +67,11 @@ impl FaultyStore {
                 return Err(StoreError::new(StoreErrorKind::Transient, "as told").into());
             }
             Some(Fault::Twice) => inner(item).is_ok(),
+            Some(Fault::Lost) => {
+                inner(item)?;
+                self.hit.lock().expect("no panic under the lock").push(Fault::Lost);
+                return Err(StoreError::new(StoreErrorKind::Transient, "as told").in_doubt(true).into());
+            }
             Some(Fault::Interloper) => {
                 let row = self.inner.execution(item.run).ok().flatten().filter(|r| r.status.is_open());
                 row.and_then(|row| (self.interloper)(&row)).is_some_and(|other| inner(&other).is_ok())

@@ -130,3 +130,42 @@ async fn a_host_that_drains_takes_no_new_work_and_ends_what_runs() {
     assert_eq!(host.send("w", "a", "m", "1").await.expect_err("refused").code, "shutting-down");
     host.engine.shutdown().await;
 }
+
+/// All that an order does, with the answer to every n-th append lost: each is found, and nothing is done a second time or
+/// forgotten. The messages come while the store is at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_and_not_answered_is_found_and_nothing_of_it_forgotten() {
+    for every in [2, 3] {
+        let (store, host) = host(move |n| n.is_multiple_of(every).then_some(Fault::Lost), |_| None).await;
+        let mut program = steps(2);
+        program.extend([
+            Op::Message("a".into()),
+            Op::Await(2),
+            Op::Timer(5),
+            Op::Await(3),
+            activity("2"),
+            Op::Await(4),
+        ]);
+        program.extend([Op::Message("a".into()), Op::Await(5)]);
+        for id in ["w", "x", "y"] {
+            // Who is told that it may have been done does it again, here and below.
+            if host.run(id, &program).await.is_err() {
+                assert_eq!(host.run(id, &program).await.expect_err("it was done").code, "already-started");
+            }
+        }
+        for id in ["w", "x", "y"] {
+            for message in ["m", "n"] {
+                let sent = || async { host.send(id, "a", message, "1").await.is_ok() };
+                host.until("the message is taken", sent).await;
+            }
+        }
+        for id in ["w", "x", "y"] {
+            assert_eq!(host.ended(id).await.status, Status::Completed);
+            let replay = host.engine.replay(Embedded::target(id), None, None).await.expect("a report");
+            assert!(replay.agrees, "{replay:?}");
+        }
+        assert!(store.hit().len() >= 3, "{:?}", store.hit());
+        assert!(host.sink.attempts().values().all(|n| *n == 1), "{every}: {:?}", host.sink.attempts());
+        host.verify().await;
+    }
+}

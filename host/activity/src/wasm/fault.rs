@@ -33,7 +33,7 @@ pub(crate) fn classify(error: &wasmtime::Error, refused: Option<&str>) -> GuestF
 pub(crate) fn failure(fault: &GuestFault) -> Failure {
     let code = match fault {
         GuestFault::OutOfMemory(_) => code::OUT_OF_MEMORY,
-        GuestFault::Host(_) => code::UNAVAILABLE,
+        GuestFault::Host(_) | GuestFault::Unavailable(_) => code::UNAVAILABLE,
         GuestFault::Trap(_)
         | GuestFault::StackOverflow(_)
         | GuestFault::OutOfFuel(_)

@@ -332,12 +332,20 @@ pub enum StoreErrorKind {
 pub struct StoreError {
     pub kind: StoreErrorKind,
     pub message: String,
+    /// What was to be written may have been written, or may be yet: its answer was lost.
+    pub in_doubt: bool,
 }
 
 impl StoreError {
     #[must_use]
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), in_doubt: false }
+    }
+
+    /// Whether what was to be written may have been.
+    #[must_use]
+    pub fn in_doubt(self, in_doubt: bool) -> Self {
+        Self { in_doubt, ..self }
     }
 }
 

@@ -27,6 +27,8 @@ const NAME_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Keeper {
     cluster: Arc<Cluster>,
     revision: Option<u64>,
+    /// The lease did not hold for a while, and what came meanwhile was refused.
+    lapsed: bool,
     /// The trouble that was told last: one line when it begins and one when it ends.
     trouble: Option<String>,
 }
@@ -36,7 +38,7 @@ impl Keeper {
     /// mistake in the configuration.
     pub fn register(cluster: Arc<Cluster>, context: &Context) -> Result<Self, Error> {
         let began = Instant::now();
-        let mut keeper = Self { cluster, revision: None, trouble: None };
+        let mut keeper = Self { cluster, revision: None, lapsed: false, trouble: None };
         loop {
             match keeper.beat(context) {
                 Ok(_) => return Ok(keeper),
@@ -61,6 +63,9 @@ impl Keeper {
                         tracing::info!("the cluster is reached again");
                     }
                     self.keep(context, &view);
+                    if std::mem::take(&mut self.lapsed) {
+                        resume(context);
+                    }
                 }
                 Err(error) => self.tell(context, &error),
             }
@@ -85,6 +90,7 @@ impl Keeper {
         let parts = &self.cluster.parts;
         let sent = Instant::now();
         let view = parts.store.beat(&parts.beat(self.cluster.draining.load(Ordering::Acquire)))?;
+        self.lapsed |= !context.ownership.holds();
         context.ownership.hold(sent, LEASE - MARGIN);
         context.clock.store_says(view.now);
         if self.revision.replace(view.catalog_revision) != Some(view.catalog_revision) {
@@ -193,6 +199,16 @@ impl Keeper {
         for run in runs_of(context, shards) {
             context.registry.post_if_present(run, Message::Wake);
         }
+    }
+}
+
+/// Goes on with shards that nobody took while the lease had lapsed: timers that rang were dropped, and executions let go.
+fn resume(context: &Arc<Context>) {
+    let shards = context.ownership.noted();
+    if !shards.is_empty() {
+        tracing::info!(shards = shards.len(), "goes on after its lease had lapsed");
+        context.timers.reset();
+        recovery::ask(context, &shards);
     }
 }
 

@@ -77,10 +77,43 @@ impl Owner {
                 );
                 self.refuse(context, flight, &error);
             }
+            Err(AppendError::Backend(error)) if error.in_doubt => {
+                self.doubt(context, item, flight, &error);
+            }
             Err(AppendError::Backend(error)) => {
                 self.take_back_flight(flight, Some(&self.store_error(&error)), true);
                 self.store_trouble(context, &error);
             }
+        }
+    }
+
+    /// The store's answer was lost, so the item may be in the history, or get there yet. Whatever is made anew of what it
+    /// holds could be there twice; so the very same goes to the store once more, which finds it or takes it. Those
+    /// outside are told at once.
+    fn doubt(&mut self, context: &Arc<Context>, item: AppendItem, mut flight: Flight, error: &StoreError) {
+        let message =
+            format!("the store was lost in the middle of it, so it may have been done; send it again: {error}");
+        let told = self.error(ErrorKind::EventStore, "store-unavailable", message);
+        flight.taken.iter_mut().for_each(|incoming| incoming.tell(&told));
+        answer_all(std::mem::take(&mut flight.replies), &Err(told));
+        let refused = self.store_error(error);
+        self.queue = self.queue.drain(..).filter_map(|incoming| incoming.refused(&refused)).collect();
+        if self.create.take().is_some() {
+            // A run that is not there yet is nobody's: whoever began it begins it again, if it is not found.
+            self.life = None;
+        } else {
+            (self.flight, self.doubtful) = (Some(flight), Some(Box::new(item)));
+        }
+        self.store_trouble(context, error);
+    }
+
+    /// Tries again what the store could not do.
+    pub(super) fn retry_store(&mut self, context: &Arc<Context>) {
+        self.paused = false;
+        match self.doubtful.take() {
+            Some(item) => self.commit(context, *item),
+            // An activity whose schedule could not be read waits nowhere.
+            None => self.launch_known(context),
         }
     }
 
@@ -357,8 +390,8 @@ impl Owner {
     /// The store has trouble: waits a while, and keeps what must not be lost.
     pub(super) fn store_trouble(&mut self, context: &Arc<Context>, error: &StoreError) {
         tracing::warn!(run = self.run.0, %error, "the store has trouble; trying again soon");
-        self.paused = !self.gone;
-        if self.paused {
+        // One more try is enough, however many things wait for it.
+        if !self.gone && !std::mem::replace(&mut self.paused, true) {
             context.dispatcher.later(self.run, STORE_PAUSE, Message::Retry);
         }
     }

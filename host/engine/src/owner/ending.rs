@@ -13,7 +13,7 @@ use relive_core::{
     },
     guest::{GuestFault, Outcome},
     life::TurnError,
-    ports::{NewExecution, Status},
+    ports::{NewExecution, Status, StoreError},
 };
 
 use super::{Owner, draft::Draft, load::read_history, turns::Abandon};
@@ -86,15 +86,16 @@ impl Owner {
         input: &Json,
         unread: &[Arc<str>],
     ) -> Result<(), Abandon> {
-        let trouble = |what: String| Abandon::Committed(TurnError::Fault(GuestFault::Host(what)));
+        let trouble =
+            |what: &str, error: &StoreError| Abandon::Committed(TurnError::Fault(GuestFault::unread(what, error)));
         let carried_messages =
-            self.carried(context, draft, unread).map_err(|e| trouble(format!("carry messages over: {e}")))?;
+            self.carried(context, draft, unread).map_err(|fault| Abandon::Committed(TurnError::Fault(fault)))?;
         let run =
-            context.store.allocate_run_key(self.run.shard()).map_err(|e| trouble(format!("make the next run: {e}")))?;
+            context.store.allocate_run_key(self.run.shard()).map_err(|error| trouble("make the next run", &error))?;
         let old = &draft.row;
         let of = &old.execution;
         let version = context.workflows.for_run(&context.catalog, &of.namespace, &old.workflow, &of.workflow_id);
-        let version = version.ok().flatten();
+        let version = version.map_err(|error| trouble("find the active version", &error))?;
         let (digest, export) = match version {
             Some(version) => (version.row.digest, version.row.export.clone()),
             None => (old.digest, old.workflow.clone()),
@@ -142,14 +143,16 @@ impl Owner {
         context: &Arc<Context>,
         draft: &Draft,
         unread: &[Arc<str>],
-    ) -> Result<Vec<CarriedMessage>, String> {
+    ) -> Result<Vec<CarriedMessage>, GuestFault> {
         let mut carried = Vec::new();
         if !unread.is_empty() {
             let wanted: HashSet<&str> = unread.iter().map(|id| &**id).collect();
             let mut found: BTreeMap<Arc<str>, CarriedMessage> = BTreeMap::new();
-            let stored = read_history(&*context.store, self.run).map_err(|e| e.to_string())?;
+            let stored = read_history(&*context.store, self.run)
+                .map_err(|error| GuestFault::unread("carry messages over", &error))?;
             for event in stored.iter().chain(&draft.item.events) {
-                for message in messages_of(&event.decode().map_err(|e| e.to_string())?.body.attributes) {
+                let event = event.decode().map_err(|e| GuestFault::Host(format!("carry messages over: {e}")))?;
+                for message in messages_of(&event.body.attributes) {
                     if wanted.contains(&*message.message_id) {
                         found.insert(message.message_id.clone(), message);
                     }

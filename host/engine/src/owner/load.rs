@@ -136,7 +136,11 @@ impl Owner {
 
     fn took(&mut self, context: &Arc<Context>, taken: Taken) {
         self.row = Some(taken.row);
-        self.timers = taken.timers.into_iter().map(|t| t.command_no).collect();
+        // Those that are due fire now: their messages may have come while the row could not be read.
+        let now = context.clock.now();
+        let (due, waiting): (Vec<_>, Vec<_>) = taken.timers.into_iter().partition(|timer| timer.deadline <= now);
+        self.timers = waiting.iter().map(|timer| timer.command_no).collect();
+        due.iter().for_each(|timer| self.fire(context, timer.command_no, timer.deadline));
         for row in taken.tasks {
             self.tasks.insert(row.command_no, Task::known(row));
         }
@@ -205,7 +209,7 @@ impl Owner {
         let events = match kit.behind(0, row.last_event_id) {
             Some(stored) => decoded(stored),
             None => decoded_history(&*context.store, self.run)
-                .map_err(|e| TurnError::Fault(GuestFault::Host(format!("read the history: {e}"))))?,
+                .map_err(|error| TurnError::Fault(GuestFault::unread("read the history", &error)))?,
         };
         events.map_err(|violation| TurnError::Unusable(violation.to_string()))
     }

@@ -100,7 +100,7 @@ impl Owner {
             self.error(ErrorKind::EventStore, "store-unavailable", format!("the host cannot try it now: {what}"))
         };
         let mut life = Life::new(guest.map_err(|fault| match fault {
-            GuestFault::Host(what) => cannot(&what),
+            GuestFault::Host(what) | GuestFault::Unavailable(what) => cannot(&what),
             fault => traps(fault.to_string()),
         })?);
         match life.relive(&events, record(row), u64::MAX) {
@@ -112,7 +112,7 @@ impl Owner {
                 Err(refused("diverges", format!("version {version} and the history part: {divergence}")))
             }
             Err(TurnError::Unusable(what)) => Err(unreadable(what)),
-            Err(TurnError::Fault(GuestFault::Host(what))) => Err(cannot(&what)),
+            Err(TurnError::Fault(GuestFault::Host(what) | GuestFault::Unavailable(what))) => Err(cannot(&what)),
             Err(error) => Err(traps(error.to_string())),
         }
         .inspect_err(|error| {

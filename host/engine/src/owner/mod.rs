@@ -79,6 +79,10 @@ pub(crate) struct Owner {
     queue: VecDeque<Incoming>,
     controls: VecDeque<Control>,
     flight: Option<Flight>,
+    /// The item in flight, if the store could not tell whether it was done: it goes there again until it can.
+    doubtful: Option<Box<AppendItem>>,
+    /// A message was refused because the lease had lapsed: what is in memory lacks it.
+    lost: bool,
     /// Events and task rows that ride on the next commit.
     riding: Vec<EventBody>,
     riding_tasks: BTreeSet<u64>,
@@ -123,6 +127,8 @@ impl Owner {
             queue: VecDeque::new(),
             controls: VecDeque::new(),
             flight: None,
+            doubtful: None,
+            lost: false,
             riding: Vec::new(),
             riding_tasks: BTreeSet::new(),
             begin_with_commit: BTreeSet::new(),
@@ -144,7 +150,6 @@ impl Owner {
 
     /// Takes messages and does what follows from them.
     pub fn handle(&mut self, context: &Arc<Context>, thread: Thread, mut messages: VecDeque<Message>) {
-        let mut lost = false;
         while let Some(message) = messages.pop_front() {
             // What was in memory went with the end, or with a start that failed; this message may know better.
             if self.gone {
@@ -153,16 +158,20 @@ impl Owner {
             // The store's answer is taken in any case: somebody waits for it.
             if !matches!(message, Message::Appended(..)) && !self.owns(context) {
                 message.refuse(&not_owner(&context.ownership));
-                lost = true;
+                self.lost = true;
             } else if let Message::Loaded(loaded) = message {
                 self.loaded(context, *loaded, &mut messages);
             } else if let Some(message) = self.wait_for_row(context, message) {
                 self.take(context, message);
             }
         }
-        // Also if it is owned again by now: what was refused may have been the loader's answer, which comes once.
-        if self.flight.is_none() && !self.gone && ((lost && self.loading.is_asked()) || !self.owns(context)) {
+        // With what is under way the store's answer comes. One that was owned again before it came lacks what was refused.
+        let settled = self.flight.is_none() || self.doubtful.is_some();
+        if settled && !self.gone && (self.lost || !self.owns(context)) {
             self.let_go(context, &not_owner(&context.ownership));
+            if context.ownership.epoch_of(self.run).is_some() {
+                context.registry.post(self.run, Message::Wake);
+            }
         }
         self.advance(context, thread);
         // A guest that was not woken now is none whose memory is worth it.
@@ -225,7 +234,7 @@ impl Owner {
                 self.load_row(context);
                 drop(recovery);
             }
-            Message::Retry => self.paused = false,
+            Message::Retry => self.retry_store(context),
             Message::Capture(reply) => {
                 let _ = reply.send(self.capture(context));
             }
@@ -239,10 +248,14 @@ impl Owner {
 
     fn timer_due(&mut self, context: &Arc<Context>, command_no: u64, deadline: Timestamp) {
         if self.load_row(context) && self.timers.remove(&command_no) {
-            context.metrics.timers.record(context.clock.now().since(deadline));
-            let body = EventBody::new(Some(command_no), TimerFired {});
-            self.queue.push_back(Incoming { not_before: deadline, ..Incoming::new(body) });
+            self.fire(context, command_no, deadline);
         }
+    }
+
+    fn fire(&mut self, context: &Arc<Context>, command_no: u64, deadline: Timestamp) {
+        context.metrics.timers.record(context.clock.now().since(deadline));
+        let body = EventBody::new(Some(command_no), TimerFired {});
+        self.queue.push_back(Incoming { not_before: deadline, ..Incoming::new(body) });
     }
 
     fn evict(&mut self, context: &Arc<Context>) {
@@ -283,6 +296,12 @@ impl Owner {
         for message in self.loading.give_up() {
             message.refuse(error);
         }
+        if let Some(flight) = self.flight.take() {
+            self.doubtful = None;
+            flight.taken.into_iter().for_each(|incoming| incoming.answer(Err(error.clone())));
+            answer_all(flight.replies, &Err(error.clone()));
+            self.acks.extend(flight.acks);
+        }
         // Who wants a claim of it hears nothing, and looks elsewhere.
         self.claims.clear();
         for ack in self.acks.drain(..) {
@@ -305,6 +324,10 @@ impl Owner {
 
     fn submit(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
         self.flight = Some(flight);
+        self.commit(context, item);
+    }
+
+    fn commit(&mut self, context: &Arc<Context>, item: AppendItem) {
         context.stats.in_flight.fetch_add(1, Ordering::AcqRel);
         if context.committer.send(item).is_err() {
             tracing::error!(run = self.run.0, "the committer is gone");

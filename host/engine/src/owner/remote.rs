@@ -15,10 +15,10 @@ use super::{Owner, draft::Draft, load::decoded_history, tasks::Task, turns::Aban
 use crate::{
     abort,
     context::Context,
-    message::{Ack, AttemptError, BeatReply, Incoming, Reply},
+    message::{Ack, AttemptError, BeatReply, Incoming, Message, Reply},
     remote::{
         Beat, ClaimRequest, ClaimedTask, Lost, NotClaimed, Offered, Pass, Poller, QueueName, Report, TaskRef,
-        TaskToken, message,
+        TaskToken, message as hint,
     },
     traces,
 };
@@ -125,7 +125,7 @@ impl Owner {
             && cluster.has_others()
         {
             let correlation_id = self.row.as_ref().and_then(|row| row.correlation_id.clone());
-            exchange.announce(message(name, task, activity, correlation_id), backlog);
+            exchange.announce(hint(name, task, activity, correlation_id), backlog);
         }
     }
 
@@ -141,11 +141,16 @@ impl Owner {
 
     /// Something about a task may be due: a deadline, its time, or a host that runs it now.
     pub(super) fn look_at(&mut self, context: &Arc<Context>, no: u64) {
-        if !self.load_row(context) || !self.tasks.contains_key(&no) || !self.recall_if_needed(context, no) {
+        if !self.load_row(context) {
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(&no) else { return };
+        // It has rung.
+        task.alarm = None;
+        if !self.recall_if_needed(context, no) {
             return;
         }
         let (Some(task), Some(row)) = (self.tasks.get_mut(&no), &self.row) else { return };
-        task.alarm = None;
         let name = task.asked().map(|(scheduled, _)| scheduled.name.clone());
         let hosted = name.is_some_and(|name| context.dispatcher.hosts(&row.execution.namespace, &name));
         if hosted && task.is_parked() && !task.is_held() {
@@ -216,17 +221,19 @@ impl Owner {
     pub(super) fn claim_committed(&mut self, context: &Arc<Context>, request: ClaimRequest, row: TaskRow) {
         let no = request.command_no;
         abort::point("claim-committed");
-        let recalled = self.recall_if_needed(context, no);
-        let Some(claimed) = self.claimed_task(&row).filter(|_| recalled) else {
-            drop(request.reply.send(Err(NotClaimed::Superseded)));
-            return;
+        let Some(task) = self.tasks.get_mut(&no).filter(|t| !t.resolved && t.row.attempt == row.attempt) else {
+            return drop(request.reply.send(Err(NotClaimed::Superseded)));
         };
-        let Some(task) = self.tasks.get_mut(&no) else { return };
         task.row.claim.clone_from(&row.claim);
         if let Some(claim) = &row.claim {
             context.metrics.schedule_to_start.record(claim.at.since(row.due_at));
         }
         self.note_claim(context, no);
+        let recalled = self.recall_if_needed(context, no);
+        let Some(claimed) = self.claimed_task(&row).filter(|_| recalled) else {
+            self.unclaim(context, no);
+            return drop(request.reply.send(Err(NotClaimed::Superseded)));
+        };
         if request.reply.send(Ok(Box::new(claimed))).is_err() {
             self.unclaim(context, no);
         }
@@ -242,8 +249,10 @@ impl Owner {
         let Some(Task { row, .. }) = self.tasks.get(&no) else { return };
         let (Some(name), Some(claim)) = (self.queue_of(row), &row.claim) else { return };
         context.remote.queues.claimed(&name, self.run, no);
-        if let Some(worker) = &claim.worker {
-            context.remote.workers.claimed(&name.0, worker, lost(row, claim), now);
+        if let Some(worker) = &claim.worker
+            && !context.remote.workers.claimed(&name.0, worker, lost(row, claim), now)
+        {
+            context.registry.post(self.run, Message::WorkerLost { command_no: no, secret: claim.secret });
         }
     }
 

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use relive_core::{
-    Error, ErrorKind, Failure, FailureKind, Json, Namespace, RunId, Timestamp,
+    Failure, FailureKind, Json, Namespace, RunId, Timestamp,
+    codec::StoredEvent,
     event::{
         Attributes, EventBody, TaskCanceled, TaskCompleted, TaskFailed, TaskRetryScheduled, TaskScheduled,
         TaskTimedOut, TimeoutType,
@@ -112,11 +113,16 @@ impl Owner {
         if self.tasks.get(&no).is_some_and(|task| task.scheduled.is_some()) {
             return true;
         }
-        let recalled = self.recall(context, no);
-        if let Err(error) = &recalled {
-            tracing::error!(run = self.run.0, step = no, %error, "failed to read what an activity was asked for");
+        let Some(task) = self.tasks.get(&no) else { return true };
+        match context.store.read_from(self.run, task.row.event_id, 1) {
+            Ok(events) => match self.recall(no, events.first()) {
+                Ok(()) => return true,
+                Err(what) => tracing::error!(run = self.run.0, step = no, what, "an activity's schedule is unusable"),
+            },
+            // Launched, offered or looked at once it can be read.
+            Err(error) => self.store_trouble(context, &error),
         }
-        recalled.is_ok()
+        false
     }
 
     /// Starts the attempt that is due, at once or when it is.
@@ -175,17 +181,15 @@ impl Owner {
         task.attempt = Some(context.dispatcher.launch(self.run, request, begin, late, timeout));
     }
 
-    /// Reads what a task was asked for from its schedule event.
-    fn recall(&mut self, context: &Arc<Context>, no: u64) -> Result<(), Error> {
+    /// Takes what a task was asked for from its schedule event.
+    fn recall(&mut self, no: u64, event: Option<&StoredEvent>) -> Result<(), String> {
         let Some(task) = self.tasks.get_mut(&no) else {
             return Ok(());
         };
-        let unusable = |what: String| Error::new(ErrorKind::ActivityExecution, "unusable", what);
-        let events = context.store.read_from(self.run, task.row.event_id, 1).map_err(|e| unusable(e.to_string()))?;
-        let event = events.first().ok_or_else(|| unusable(format!("event {} is missing", task.row.event_id)))?;
-        let event = event.decode().map_err(|e| unusable(e.to_string()))?;
+        let event = event.ok_or_else(|| format!("event {} is missing", task.row.event_id))?;
+        let event = event.decode().map_err(|e| e.to_string())?;
         let Attributes::TaskScheduled(scheduled) = event.body.attributes else {
-            return Err(unusable(format!("event {} schedules no activity", event.event_id)));
+            return Err(format!("event {} schedules no activity", event.event_id));
         };
         task.scheduled = Some((scheduled, event.body.task_queue));
         task.trace = event.body.trace_id;

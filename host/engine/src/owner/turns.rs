@@ -12,9 +12,10 @@ use relive_core::{
     event::{
         Attributes, BlockReason, EventBody, ExecutionBlocked, ExecutionTerminated, ExecutionUnblocked, HistoryEvent,
     },
+    guest::GuestFault,
     life::TurnError,
     limits::{MAX_CRASHES, MAX_TURN_TRIES},
-    ports::{ExecutionRow, Status},
+    ports::{ExecutionRow, Status, StoreError, StoreErrorKind},
 };
 
 use super::{Owner, Thread, commit::Flight, draft::Draft};
@@ -322,6 +323,11 @@ impl Owner {
             Abandon::Speculative => self.take_back(draft, true),
             // The turns before the one that failed are good: commit them, then try that one again.
             Abandon::Committed(_) if progressed => self.send_off(context, draft),
+            // Not the guest's fault, however long it takes.
+            Abandon::Committed(TurnError::Fault(GuestFault::Unavailable(what))) => {
+                self.take_back(draft, false);
+                self.store_trouble(context, &StoreError::new(StoreErrorKind::Transient, what));
+            }
             Abandon::Committed(error) => {
                 self.tries += 1;
                 if !draft.replies.is_empty() && error.may_pass() {

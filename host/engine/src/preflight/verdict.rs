@@ -113,7 +113,7 @@ fn relive(
     let guest = match ready.instantiate(context, Cursor::new(run)) {
         Ok(guest) => guest,
         // The host's trouble says nothing of the code.
-        Err(GuestFault::Host(what)) => return unreadable(&what),
+        Err(GuestFault::Host(what) | GuestFault::Unavailable(what)) => return unreadable(&what),
         Err(fault) => return PreflightOutcome::Traps { fault: fault.to_string() },
     };
     let mut life = Life::new(guest);
@@ -124,9 +124,9 @@ fn relive(
             PreflightOutcome::Agrees { next: open_promises(cursor, events) }
         }
         Err(TurnError::Diverged(divergence)) => PreflightOutcome::Diverges { divergence },
-        Err(TurnError::Unusable(reason) | TurnError::Fault(GuestFault::Host(reason))) => {
-            PreflightOutcome::Unreadable { reason }
-        }
+        Err(
+            TurnError::Unusable(reason) | TurnError::Fault(GuestFault::Host(reason) | GuestFault::Unavailable(reason)),
+        ) => PreflightOutcome::Unreadable { reason },
         Err(error) => PreflightOutcome::Traps { fault: error.to_string() },
     }
 }

@@ -213,12 +213,17 @@ impl Workers {
         Some(ClaimedBy { id: key, identity })
     }
 
-    /// The worker has an attempt. One that nobody knows claimed it from this host before a restart.
-    pub fn claimed(&self, namespace: &Namespace, id: &Arc<str>, attempt: Lost, now: Timestamp) {
+    /// The worker has an attempt. One that nobody knows claimed it from this host before a restart. False: it has ended,
+    /// and nobody will say so again.
+    pub fn claimed(&self, namespace: &Namespace, id: &Arc<str>, attempt: Lost, now: Timestamp) -> bool {
         let mut workers = self.workers.lock();
         let unknown = || Worker::claiming(namespace, "not heard of since the host started".into(), now);
         let worker = workers.entry(id.clone()).or_insert_with(unknown);
-        worker.running.insert((attempt.run, attempt.command_no, attempt.secret));
+        let works = worker.ended.is_none();
+        if works {
+            worker.running.insert((attempt.run, attempt.command_no, attempt.secret));
+        }
+        works
     }
 
     /// The worker does not have the attempt any more.

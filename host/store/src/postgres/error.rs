@@ -20,6 +20,14 @@ pub(super) fn silent() -> Error {
     Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
 }
 
+/// The error of a connection that could not be made: nothing was sent.
+pub(super) fn unreached(error: Error) -> Error {
+    match error {
+        Error::Io(error) => Error::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, error)),
+        error => error,
+    }
+}
+
 /// The error of a transaction that others came in between of, time after time.
 pub(super) fn overtaken() -> Error {
     Error::Io(std::io::Error::other("other transactions came in between, time after time"))
@@ -40,6 +48,16 @@ pub(super) fn is_lost(error: &Error) -> bool {
             state(error).is_some_and(|s| s.starts_with("08") || s.starts_with("57P") || s == "25P03" || s == "0A000")
         }
         _ => false,
+    }
+}
+
+/// Whether what was under way may have been committed: the server had it, and nobody heard what became of it.
+fn in_doubt(error: &Error) -> bool {
+    match error {
+        Error::Io(error) => error.kind() != std::io::ErrorKind::NotConnected,
+        // The server takes no connections (57P03), or refuses the statement as such (0A000).
+        Error::Database(_) => is_lost(error) && !state(error).is_some_and(|s| s == "57P03" || s == "0A000"),
+        error => is_lost(error),
     }
 }
 
@@ -96,7 +114,7 @@ pub(super) fn store_error(error: &Error) -> StoreError {
         StoreErrorKind::Corrupt => "the database holds damaged data",
         StoreErrorKind::Fatal => "the database failed",
     };
-    StoreError::new(kind, format!("{what}: {error}"))
+    StoreError::new(kind, format!("{what}: {error}")).in_doubt(in_doubt(error))
 }
 
 #[cfg(test)]
@@ -109,7 +127,11 @@ mod tests {
         for error in [cut(), silent(), Error::Protocol("half a message".to_owned())] {
             assert!(is_lost(&error) && !is_race(&error) && !is_of_an_item(&error), "{error}");
             assert_eq!(kind(&error), StoreErrorKind::Transient, "{error}");
+            assert!(store_error(&error).in_doubt, "{error}");
+            let never = unreached(error);
+            assert!(is_lost(&never), "{never}");
         }
+        assert!(!store_error(&unreached(cut())).in_doubt && !store_error(&Error::PoolTimedOut).in_doubt);
         assert_eq!(kind(&Error::PoolTimedOut), StoreErrorKind::Transient);
         assert_eq!(kind(&unreadable("x")), StoreErrorKind::Corrupt);
     }

@@ -123,7 +123,7 @@ impl Links {
                 drop(state);
                 // Counted as open from here on: what follows gives the place back if it fails.
                 let mut held = Held { links: self, link: None, in_transaction: false };
-                let conn = connect(&self.bridge, &self.options)?;
+                let conn = connect(&self.bridge, &self.options).map_err(error::unreached)?;
                 held.link = Some(Link { conn, since: Instant::now(), generation });
                 return Ok(held);
             }
