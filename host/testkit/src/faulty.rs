@@ -38,6 +38,8 @@ pub struct FaultyStore {
     interloper: Box<Interloper>,
     items: AtomicU64,
     hit: Mutex<Vec<Fault>>,
+    /// Reads of events that failed since it was made blind; none: they succeed.
+    blind: Mutex<Option<u64>>,
 }
 
 impl FaultyStore {
@@ -46,8 +48,18 @@ impl FaultyStore {
         plan: impl Fn(u64) -> Option<Fault> + Send + Sync + 'static,
         interloper: impl Fn(&ExecutionRow) -> Option<AppendItem> + Send + Sync + 'static,
     ) -> Self {
-        let (items, hit) = Default::default();
-        Self { inner, plan: Box::new(plan), interloper: Box::new(interloper), items, hit }
+        let (items, hit, blind) = Default::default();
+        Self { inner, plan: Box::new(plan), interloper: Box::new(interloper), items, hit, blind }
+    }
+
+    /// From now on events cannot be read, or can again.
+    pub fn make_blind(&self, blind: bool) {
+        *self.blind.lock().expect("no panic under the lock") = blind.then_some(0);
+    }
+
+    /// How many reads have failed since it was made blind.
+    pub fn unread(&self) -> u64 {
+        self.blind.lock().expect("no panic under the lock").unwrap_or(0)
     }
 
     /// The faults that took effect.
@@ -113,6 +125,10 @@ impl HistoryStore for FaultyStore {
         self.inner.list(filter, before, limit)
     }
     fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        if let Some(failed) = &mut *self.blind.lock().expect("no panic under the lock") {
+            *failed += 1;
+            return Err(StoreError::new(StoreErrorKind::Transient, "as told"));
+        }
         self.inner.read_from(run, from, limit)
     }
     fn needs_wake(&self, shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {

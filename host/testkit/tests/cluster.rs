@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use relive_core::{
@@ -188,5 +188,31 @@ async fn two_processes_of_one_name_are_a_mistake() {
     store.advance_leases(LEASE + Duration::from_secs(1));
     assert!(store.beat(&beat).is_ok_and(|view| view.hosts.len() == 1));
     a.until("the first process to lose everything", || async { owned(&a) == 0 }).await;
+    a.engine.shutdown().await;
+}
+
+/// Nobody took its shards while its lease had lapsed, so nobody looks for what it refused meanwhile, but itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_lease_comes_back_goes_on_with_what_it_refused() {
+    let store = Arc::new(MemoryStore::new());
+    let wire = Wire::new(&store);
+    let a = Embedded::in_cluster(store.clone(), wire.clone(), "a", 1).await;
+    owns(&a, "everything", |n| n == 256).await;
+    // Due after the lease and well before it is looked for lost timers.
+    let rings = LEASE + Duration::from_secs(1);
+    let program = [Op::Timer(rings.as_millis() as u64), Op::Await(0)];
+    for id in ids("w") {
+        a.run(&id, &program).await.expect("started");
+    }
+    let began = Instant::now();
+    wire.cut.store(true, Ordering::Release);
+    owns(&a, "the lease to lapse", |n| n == 0).await;
+    a.until("the timers to have rung", || async { began.elapsed() > rings }).await;
+    assert!(a.run("x", &program).await.is_err(), "it takes nothing now");
+    wire.cut.store(false, Ordering::Release);
+    for id in ids("w") {
+        assert_eq!(a.ended(&id).await.status, Status::Completed);
+    }
+    a.verify().await;
     a.engine.shutdown().await;
 }

@@ -131,6 +131,27 @@ async fn a_host_that_drains_takes_no_new_work_and_ends_what_runs() {
     host.engine.shutdown().await;
 }
 
+/// Neither an activity's schedule nor a guest's history can be read for a while, longer than a turn is tried: nothing is
+/// blocked for it, and nothing forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_cannot_be_read_for_a_while_is_waited_for() {
+    let memory = Arc::new(MemoryStore::new());
+    let first = Embedded::with(memory.clone(), memory.clone(), Arc::new(SystemClock), 1, EngineConfig::default()).await;
+    let hangs = Op::Activity { name: "hang".into(), input: "1".into(), cancellation: Default::default() };
+    first.run("activity", &[hangs, Op::AwaitAny(vec![0])]).await.expect("started");
+    first.run("message", &[Op::Message("a".into()), Op::Await(0)]).await.expect("started");
+    first.engine.shutdown().await;
+    let store = Arc::new(FaultyStore::new(memory.clone(), |_| None, |_| None));
+    store.make_blind(true);
+    let second = Embedded::with(store.clone(), memory, Arc::new(SystemClock), 2, EngineConfig::default()).await;
+    second.send("message", "a", "m", "1").await.expect("taken all the same");
+    second.until("many reads have failed", || async { store.unread() > 8 }).await;
+    store.make_blind(false);
+    assert_eq!(second.ended("message").await.status, Status::Completed);
+    let launched = || async { second.engine.status().activities_running == 1 };
+    second.until("the activity to run again", launched).await;
+}
+
 /// All that an order does, with the answer to every n-th append lost: each is found, and nothing is done a second time or
 /// forgotten. The messages come while the store is at it.
 #[tokio::test(flavor = "multi_thread")]

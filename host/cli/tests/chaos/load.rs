@@ -45,6 +45,16 @@ pub struct Load {
     clients: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// The orders, for others to look at.
+pub struct Orders(Arc<Shared>);
+
+impl Orders {
+    /// Those that were acknowledged and are not known to have ended.
+    pub fn open(&self) -> Vec<String> {
+        self.0.book.lock().expect("a book").open.keys().cloned().collect()
+    }
+}
+
 /// What became of the orders.
 pub struct Account {
     pub acknowledged: u64,
@@ -191,6 +201,10 @@ impl Load {
             book = self.shared.changed.wait_timeout(book, Duration::from_millis(200)).expect("no client has failed").0;
         }
         Ok(())
+    }
+
+    pub fn orders(&self) -> Orders {
+        Orders(self.shared.clone())
     }
 
     /// All orders that were acknowledged.

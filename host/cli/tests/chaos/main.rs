@@ -1,6 +1,6 @@
 //! A cluster under everything that goes wrong at once: two hosts, two workers, PostgreSQL and NATS as processes, orders
-//! without pause, and one fault after the other by a plan that its seed makes again. In the end nothing is lost, nothing is
-//! done twice, nothing is stuck, and the checker finds nothing.
+//! without pause, versions that come and go under them, and one fault after the other by a plan that its seed makes
+//! again. In the end nothing is lost, nothing is done twice, nothing is stuck, and the checker finds nothing.
 //!
 //! `RELIVE_CHAOS_SECONDS` is how long faults go on (`make chaos`: half an hour), `RELIVE_SEED` repeats a plan.
 
@@ -9,6 +9,7 @@ mod common;
 mod load;
 mod plan;
 mod sink;
+mod storm;
 mod world;
 
 use std::{
@@ -20,6 +21,7 @@ use common::{BASE, Rng};
 use load::Load;
 use plan::{Deck, FAULTS, Fault};
 use serde_json::{Value, json};
+use storm::Storm;
 use world::World;
 
 /// How long faults go on if nobody says otherwise: with the rest, three minutes.
@@ -64,6 +66,7 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
     let mut deck = Deck::new(Rng::from_environment());
     let load = Load::start(world.addresses());
     load.completes(PROGRESS, RECOVERY).expect("orders complete before anything goes wrong");
+    let storm = Storm::begin(world.addresses(), load.orders(), Rng(deck.seed() ^ 0x5707));
     let (began, length) = (Instant::now(), Duration::from_secs(seconds()));
     let mut done: BTreeMap<Fault, u64> = BTreeMap::new();
     let mut worst = (Duration::ZERO, Fault::KillHost);
@@ -79,8 +82,9 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
         *done.entry(fault).or_default() += 1;
     }
     world.heal();
+    let changes = storm.end();
     let account = load.end(SETTLING);
-    assert!(account.open.is_empty(), "stuck: {:?}\n{}", account.open, world.said());
+    assert!(account.open.is_empty(), "stuck: {:?}\n{}{}", account.open, world.about(&account.open), world.said());
     let (events, correlated) = check(&world, &load);
     let effects = sink::read(&world.sink());
     let (lost, doubled) = (effects.missing(&load.all()), effects.doubled());
@@ -88,6 +92,7 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
     for fault in FAULTS {
         println!("{:<18} {}", format!("{fault:?}"), done.get(&fault).unwrap_or(&0));
     }
+    println!("versions           {changes:?}");
     println!("orders             {} acknowledged, {} completed", account.acknowledged, account.completed);
     println!("lost               {}\ndoubled            {}\nstuck              0", lost.len(), doubled.len());
     println!("correlation ids    {correlated} of {events} events");
@@ -97,6 +102,10 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
     assert!(doubled.is_empty(), "the same attempt twice: {doubled:?}");
     assert_eq!((events, account.acknowledged), (correlated, account.completed));
     assert!(account.completed >= ORDERS_A_MINUTE * seconds() / 60, "{} orders are no load", account.completed);
+    // Of each change some came through, whatever went wrong meanwhile.
+    let few = seconds() / 150;
+    let kinds = ["deployed", "activated", "canaries", "rolled back", "pre-flights", "migrated"];
+    assert!(kinds.iter().all(|kind| changes.get(kind).is_some_and(|n| *n >= few.min(6))), "{changes:?}");
     // Each fault has its turn before any has its next.
     let rounds = done.values().sum::<u64>() / FAULTS.len() as u64;
     assert!(rounds >= seconds() / 150, "{done:?}");

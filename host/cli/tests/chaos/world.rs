@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     common::{
-        Rng,
+        BASE, Rng,
         cluster::{command, deploy, shared},
         python::Python,
         until,
@@ -38,14 +38,15 @@ const PAST_THE_HEARTBEAT: Duration = Duration::from_secs(4);
 const A_WHILE: Duration = Duration::from_secs(2);
 /// For a host to do what it was at.
 const A_MOMENT: Duration = Duration::from_millis(300);
-/// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery.
-const POINTS: [&str; 6] = [
+/// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery or of a migration.
+const POINTS: [&str; 7] = [
     "before-commit",
     "after-commit",
     "after-dispatch",
     "completion-before-commit",
     "claim-committed",
     "inside-recovery",
+    "migrating",
 ];
 /// Runs that old hints are about, and how many of them come at once.
 const OLD_RUNS: u64 = 200;
@@ -276,6 +277,23 @@ impl World {
             })
         });
         answer
+    }
+
+    /// What is known of orders that do not end, and of what could keep them.
+    pub fn about(&self, orders: &[String]) -> String {
+        let of = |order: &String| {
+            let of = format!("{BASE}/executions/{order}");
+            [format!("{of}/history?limit=1000"), of]
+        };
+        let common = ["activities/pending", "task-queues", "workers"].map(|what| format!("{BASE}/{what}"));
+        let mut about = String::new();
+        for path in orders.iter().flat_map(of).chain(common).chain(["/v1/status".to_owned()]) {
+            for host in self.sites.iter().filter_map(|site| site.host.as_ref()) {
+                let answer = host.call("GET", &path, b"null").map_or_else(|error| error, |(_, told)| told.to_string());
+                about.push_str(&format!("--- {path}\n{answer}\n"));
+            }
+        }
+        about
     }
 
     /// Appends of an epoch that was over, as far as they were seen.

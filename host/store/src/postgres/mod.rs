@@ -109,10 +109,8 @@ impl HistoryStore for PostgresStore {
         self.take_run(run, epoch)
     }
 
-    /// Each alone for now: an order stood still once in the chaos test, and until it is known why, owners read as they always
-    /// did (ADR 022).
     fn takes_together(&self) -> usize {
-        1
+        together::AT_ONCE
     }
 
     fn take_together(&self, wanted: &[Wanted]) -> Result<Vec<Option<Prepared>>, StoreError> {

@@ -92,7 +92,8 @@ fn row(id: &str, ended: Option<WorkerEnd>) -> WorkerRow {
 /// A host that owns attempts of `w`, which other hosts know.
 fn owning(attempts: u64) -> (Workers, Vec<Arc<str>>) {
     let workers = Workers::default();
-    (1..=attempts).for_each(|run| workers.claimed(&Namespace::default(), &"w".into(), attempt(run), Timestamp(0)));
+    (1..=attempts)
+        .for_each(|run| assert!(workers.claimed(&Namespace::default(), &"w".into(), attempt(run), Timestamp(0))));
     (workers, vec!["w".into()])
 }
 
