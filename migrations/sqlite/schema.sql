@@ -170,7 +170,7 @@ CREATE TABLE versions (
     input_schema  TEXT,
     output_schema TEXT,
     active        INTEGER NOT NULL,
-    deployed_at   INTEGER NOT NULL, author TEXT, note TEXT,
+    deployed_at   INTEGER NOT NULL, author TEXT, note TEXT, deleted_at INTEGER, signed_by TEXT,
     PRIMARY KEY (namespace, workflow, version)
 ) STRICT, WITHOUT ROWID;
 

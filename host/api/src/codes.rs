@@ -19,7 +19,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "invalid-cursor",
         ],
     ),
-    (StatusCode::FORBIDDEN, &["foreign-origin"]),
+    (StatusCode::FORBIDDEN, &["foreign-origin", "unsigned", "wrong-signature"]),
     (
         StatusCode::NOT_FOUND,
         &[
@@ -48,6 +48,7 @@ pub const CODES: &[(StatusCode, &[&str])] = &[
             "traps",
             "other-export",
             "nothing-to-roll-back",
+            "version-in-use",
             "id-reuse-refused",
             "idempotency-mismatch",
             "closed",

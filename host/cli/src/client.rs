@@ -182,9 +182,20 @@ impl Client {
         self.read(self.agent.put(self.url(route)?).content_type("application/json").send(body))
     }
 
+    pub fn delete(&self, route: &Route) -> Result<String, Failure> {
+        self.read(self.agent.delete(self.url(route)?).call())
+    }
+
     /// Posts a component.
     pub fn upload(&self, route: &Route, bytes: &[u8]) -> Result<String, Failure> {
-        self.read(self.agent.post(self.url(route)?).content_type("application/wasm").send(bytes))
+        self.upload_signed(route, bytes, &[])
+    }
+
+    /// Posts a component with signatures.
+    pub fn upload_signed(&self, route: &Route, bytes: &[u8], signatures: &[String]) -> Result<String, Failure> {
+        let request = self.agent.post(self.url(route)?).content_type("application/wasm");
+        let request = signatures.iter().fold(request, |request, line| request.header("relive-signature", line));
+        self.read(request.send(bytes))
     }
 
     fn url(&self, route: &Route) -> Result<String, Failure> {

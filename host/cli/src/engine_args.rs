@@ -1,7 +1,11 @@
 //! Options of the engine, the same for every verb that runs a host.
 
+use std::path::PathBuf;
+
 use relive_core::{codec::CodecId, limits::MAX_EVENT_ID};
 use relive_engine::EngineConfig;
+
+use crate::{exit::Failure, signers};
 
 /// Fewer would be no room to work in.
 const MIN_EVENTS: u64 = 100;
@@ -41,12 +45,18 @@ pub struct EngineArgs {
     /// Send traces to the OpenTelemetry collector at this address (OTLP over HTTP): http://127.0.0.1:4318
     #[arg(long, env = "RELIVE_OTLP_ENDPOINT", hide_env_values = true, value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// Who must have signed what is deployed, by namespace: a TOML file (see docs/versions.md)
+    #[arg(long, env = "RELIVE_SIGNERS", hide_env_values = true, value_name = "FILE")]
+    pub signers: Option<PathBuf>,
 }
 
 impl EngineArgs {
     /// The engine's settings.
-    pub fn config(&self) -> EngineConfig {
+    pub fn config(&self) -> Result<EngineConfig, Failure> {
         let mut config = EngineConfig::default();
+        if let Some(path) = &self.signers {
+            config.signers = signers::of_file(path)?;
+        }
         if let Some(events) = self.max_history_events {
             config.run_limits.events = events;
         }
@@ -66,7 +76,7 @@ impl EngineArgs {
         if let Some(mib) = self.image_memory_mb {
             config.images.memory_bytes = bytes(mib);
         }
-        config
+        Ok(config)
     }
 }
 

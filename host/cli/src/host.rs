@@ -16,7 +16,7 @@ use relive_core::{
 };
 use relive_engine::{ClusterParts, Engine, EngineConfig, EngineParts, FeedParts, SandboxGuests};
 use relive_sandbox::{CompileLimits, CompileMode, Sandbox, SandboxConfig, SandboxError};
-use relive_store::OpenError;
+use relive_store::{MemoryStore, OpenError};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -47,6 +47,16 @@ impl HostConfig {
     pub fn new(data_dir: PathBuf) -> Self {
         Self { data_dir, engine: EngineConfig::default(), compile: compile_child(), bench_activities: false }
     }
+}
+
+/// Guests without a host: nothing is kept, and there is no catalog.
+pub fn local_guests() -> Result<SandboxGuests, SandboxError> {
+    let sandbox = sandbox(None, compile_child())?;
+    Ok(SandboxGuests::new(sandbox, Arc::new(MemoryStore::new())))
+}
+
+fn sandbox(cache_dir: Option<PathBuf>, compile: CompileMode) -> Result<Sandbox, SandboxError> {
+    Sandbox::new(SandboxConfig { cache_dir, compile, compile_limits: CompileLimits::default(), optimise: true })
 }
 
 /// This binary as the compiler's process. The link in `/proc` leads to it also when the file was replaced by a newer one.
@@ -131,13 +141,7 @@ impl Host {
     }
 
     fn with(config: HostConfig, store: Opened, membership: Option<Membership>) -> Result<Self, HostError> {
-        let sandbox_config = SandboxConfig {
-            cache_dir: Some(config.data_dir.join("native")),
-            compile: config.compile,
-            compile_limits: CompileLimits::default(),
-            optimise: true,
-        };
-        let sandbox = Sandbox::new(sandbox_config)?;
+        let sandbox = sandbox(Some(config.data_dir.join("native")), config.compile)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(ACTIVITY_THREADS)
             .thread_name("relive-activity")

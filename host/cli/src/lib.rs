@@ -19,6 +19,7 @@ mod output;
 mod progress;
 mod reason;
 pub mod serve;
+mod signers;
 mod stores;
 mod stream;
 mod verbs;

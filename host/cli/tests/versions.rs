@@ -2,10 +2,11 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::{io::Write, net::TcpStream, path::PathBuf};
 
-use common::{BASE, Site, cluster::Cluster, until};
-use relive_testkit::guests;
+use common::{BASE, Site, cli, cluster::Cluster, relive, until};
+use relive_testkit::{guests, process::Host};
+use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
 use serde_json::{Value, json};
 
 const OK: i32 = 0;
@@ -244,4 +245,164 @@ fn a_canary_that_fails_too_often_is_stopped() {
     let activation = site.json(&["versions", "script"])["activation"].clone();
     assert_eq!((&activation["version"], activation.get("canary")), (&json!(1), None));
     assert!(activation["reason"].as_str().is_some_and(|why| why.contains("failed")), "{activation}");
+}
+
+const ASK: &str = r#"{"subject": "a", "requested_by": "b", "approver": "c"}"#;
+
+/// Executions of the approval workflow that wait for their decisions.
+fn waiting(site: &Site, ids: &[&str]) {
+    for id in ids {
+        assert_eq!(site.cli(&["start", "approval", "--id", id, "--input", ASK]).0, OK);
+        until("it waits", || site.get(&format!("/executions/{id}/queries/approval")).1["value"]["phase"] == "waiting");
+    }
+}
+
+#[test]
+fn histories_are_relived_without_a_host() {
+    let site = Site::with(&["approval"]);
+    waiting(&site, &["one", "two", "three"]);
+    let directory = site.dir.path().join("histories");
+    let out = directory.display().to_string();
+    let (code, told, err) = site.cli(&["export", "approval", "--out", &out]);
+    assert!(code == OK && told.starts_with("3 histories in"), "{told}{err}");
+    let later = reworded(&site, "approved: ", "Accepted: ").display().to_string();
+    let earlier = reworded(&site, "please approve: ", "kindly approve: ").display().to_string();
+    let own = site.example("approval").join("approval_workflow.wasm").display().to_string();
+    let address = site.host.address.clone();
+    site.host.kill();
+    let preflight = |wasm: &str, more: &[&str]| {
+        cli(&address, &[&["preflight", "--wasm", wasm, "--histories", &out], more].concat())
+    };
+    let (code, told, err) = preflight(&later, &["--verdicts"]);
+    assert!(code == OK && told.contains("3 agree") && told.contains("two: agrees, then waits for"), "{told}{err}");
+    let (code, told, _) = preflight(&own, &[]);
+    assert!(code == OK && told.contains("3 run on this code already"), "{told}");
+    let (code, told, _) = preflight(&earlier, &["--json"]);
+    assert!(code == FINDINGS && told.contains(r#""diverges":3"#), "{told}");
+    let (code, _, err) = cli(&address, &["preflight", "bill", "--wasm", &own, "--histories", &out]);
+    assert!(code != OK && err.contains("no histories of bill"), "{err}");
+    // One that was edited says so, and where it is.
+    let file = std::fs::read_dir(&directory).expect("a directory").next().expect("a file").expect("a file").path();
+    let text = std::fs::read_to_string(&file).expect("readable");
+    let (rest, _) = text.trim_end().rsplit_once('\n').expect("lines");
+    std::fs::write(&file, rest).expect("written");
+    let (code, _, err) = preflight(&own, &[]);
+    assert!(code != OK && err.contains("it was cut off") && err.contains(".history.jsonl"), "{err}");
+}
+
+#[test]
+fn a_deployment_takes_open_executions_along_if_it_is_asked_to() {
+    let site = Site::with(&["approval"]);
+    waiting(&site, &["one", "two"]);
+    let later = reworded(&site, "approved: ", "Accepted: ").display().to_string();
+    let (code, told, err) = site.cli(&["deploy", &later, "--migrate"]);
+    assert!(code == OK && told.contains("2 executions go on on version 2"), "{told}{err}");
+    let earlier = reworded(&site, "please approve: ", "kindly approve: ").display().to_string();
+    let (code, told, err) = site.cli(&["deploy", &earlier, "--migrate"]);
+    assert!(code == FINDINGS && told.contains("2 stay on their version (diverges)"), "{told}{err}");
+    let versions = site.json(&["versions", "approval"]);
+    let open: Vec<&Value> = versions["versions"].as_array().expect("versions").iter().map(|v| &v["open"]).collect();
+    assert_eq!(open, [&json!(0), &json!(2), &json!(0)]);
+}
+
+#[test]
+fn versions_that_nothing_runs_on_can_be_deleted() {
+    let site = Site::with(&["approval"]);
+    waiting(&site, &["one"]);
+    let refused = |why: &str| {
+        let (code, _, err) = site.cli(&["versions", "approval", "--delete", "1"]);
+        assert!(code != OK && err.contains(why), "{err}");
+    };
+    refused("new runs of approval take version 1");
+    let later = reworded(&site, "approved: ", "Accepted: ").display().to_string();
+    assert_eq!(site.cli(&["deploy", &later]).0, OK);
+    refused("1 open executions are on version 1");
+    assert_eq!(site.cli(&["signal", "one", "decision", "--input", r#"{"approved": true}"#]).0, OK);
+    site.ended("one");
+    let (code, out, err) = site.cli(&["versions", "approval", "--delete", "1"]);
+    assert!(code == OK && out.contains("version 1 of approval is deleted"), "{out}{err}");
+    refused("has no version 1");
+    let (code, _, err) = site.cli(&["activate", "approval", "--to", "1"]);
+    assert!(code != OK && err.contains("no version 1; it has 2"), "{err}");
+    let (code, _, err) = site.cli(&["rollback", "approval"]);
+    assert!(code != OK && err.contains("none before"), "{err}");
+    // What ran on it can be relived still.
+    assert_eq!(site.cli(&["replay", "one"]).0, OK);
+    let own = site.example("approval").join("approval_workflow.wasm").display().to_string();
+    let (code, out, err) = site.cli(&["deploy", &own, "--no-activate"]);
+    assert!(code == OK && out.contains("version 1"), "{out}{err}");
+    site.verified();
+}
+
+#[test]
+fn uploads_that_are_no_components_or_break_off_leave_nothing() {
+    let site = Site::with(&[]);
+    let wasm = guests::bytes("hello/hello.wasm");
+    let path = format!("{BASE}/workflows?name=hello");
+    for (bytes, code) in
+        [(&b"no wasm at all"[..], "not-wasm"), (&wasm[..wasm.len() / 2], "truncated"), (&[], "not-wasm")]
+    {
+        let (status, answer) = site.host.upload(&path, bytes).expect("an answer");
+        assert_eq!((status, &answer["code"]), (422, &json!(code)), "{answer}");
+    }
+    for half in [0, 1, wasm.len() / 2, wasm.len() - 1] {
+        let mut stream = TcpStream::connect(&site.host.address).expect("a connection");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/wasm\r\ncontent-length: {}\r\n\r\n",
+            site.host.address,
+            wasm.len()
+        );
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&wasm[..half])).expect("sent");
+        drop(stream);
+    }
+    let (code, _, err) = site.cli(&["versions", "hello"]);
+    assert!(code != OK && err.contains("no workflow"), "{err}");
+    assert_eq!(deploy(&site, "one", &[]).0, OK);
+    assert_eq!(taken(&site, "a", 1), [1]);
+}
+
+#[test]
+fn only_what_its_signers_signed_is_deployed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let made = |name: &str| {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("randomness");
+        let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, document.as_ref());
+        let key = file(name);
+        std::fs::write(&key, format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"))
+            .expect("a file");
+        let (code, public, err) = cli("127.0.0.1:1", &["sign", "--key", &key, "--public"]);
+        assert_eq!(code, OK, "{err}");
+        (key, public.trim().to_owned())
+    };
+    let ((ada, ada_public), (bob, bob_public), (eve, _)) = (made("ada.pem"), made("bob.pem"), made("eve.pem"));
+    let policy = format!("[[signers]]\nnamespace = \"default\"\nkeys = [\"{ada_public}\", \"{bob_public}\"]\n");
+    let signers = file("signers.toml");
+    std::fs::write(&signers, policy).expect("a file");
+    let host = Host::start(relive(), &dir.path().join("data"), &[("RELIVE_SIGNERS", &signers)]).expect("a host");
+    let wasm = file("hello.wasm");
+    std::fs::write(&wasm, guests::bytes("hello/hello.wasm")).expect("a file");
+    let run = |args: &[&str]| cli(&host.address, args);
+    let deploy = |name: &str| run(&["deploy", &wasm, "--name", name]);
+    let sign = |key: &str, more: &[&str]| {
+        let (code, _, err) = run(&[&["sign", &wasm, "--key", key], more].concat());
+        assert_eq!(code, OK, "{err}");
+    };
+    assert!(deploy("hello").2.contains("takes what 2 of 2 signers have signed; 0 have"), "{}", deploy("hello").2);
+    sign(&ada, &["--name", "hello"]);
+    sign(&eve, &["--name", "hello"]);
+    assert!(deploy("hello").2.contains("2 of 2 signers have signed; 1 have"));
+    // For another namespace, or another name, it is not signed.
+    sign(&bob, &["--name", "hello", "--namespace", "other"]);
+    assert!(deploy("hello").2.contains("is over another deployment"));
+    sign(&bob, &["--name", "hello"]);
+    assert_eq!(deploy("hello").0, OK);
+    assert!(deploy("greet").2.contains("is over another deployment"));
+    // Where nobody is required to sign, nobody has to.
+    assert_eq!(run(&["deploy", &wasm, "--name", "greet", "--namespace", "other"]).0, OK);
+    // Other bytes are another deployment.
+    std::fs::write(&wasm, [&guests::bytes("hello/hello.wasm")[..], &[0, 2, 1, b'x']].concat()).expect("a file");
+    assert!(deploy("hello").2.contains("is over another deployment"));
+    let (code, _, err) = run(&["deploy", &wasm, "--name", "greet"]);
+    assert_ne!(code, OK, "{err}");
 }

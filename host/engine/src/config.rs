@@ -12,6 +12,7 @@ use crate::{
     cluster::ClusterParts,
     guests::{ActivityHost, GuestFactory},
     images::ImageConfig,
+    signers::Signers,
 };
 
 /// How much live guests may hold together; the least recently used go cold first.
@@ -46,6 +47,8 @@ pub struct EngineConfig {
     pub sweep_every: Duration,
     /// How long a graceful shutdown waits for running activities.
     pub shutdown_grace: Duration,
+    /// Who must have signed what is deployed.
+    pub signers: Signers,
 }
 
 impl Default for EngineConfig {
@@ -60,6 +63,7 @@ impl Default for EngineConfig {
             audits_per_minute: 0,
             sweep_every: Duration::from_secs(30),
             shutdown_grace: Duration::from_secs(5),
+            signers: Signers::default(),
         }
     }
 }

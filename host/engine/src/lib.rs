@@ -40,6 +40,7 @@ mod remote;
 mod requests;
 mod sandboxed;
 pub mod schema;
+pub mod signers;
 mod stripes;
 mod threads;
 mod timers;

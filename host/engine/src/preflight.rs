@@ -1,6 +1,7 @@
 //! Pre-flights: open executions (and recently closed ones) relived on other code, in shadows without effects, before any of
 //! them is put under it. `run` is the work; whoever asked hears of it over a channel, and stops it by hanging up.
 
+mod files;
 mod verdict;
 
 use std::{
@@ -21,6 +22,7 @@ use utoipa::ToSchema;
 
 use crate::{context::Context, facade::store_error, schema};
 
+pub use files::preflight_files;
 pub use verdict::{PreflightOutcome, Verdict};
 
 /// Rows of a list that are read at once.
@@ -231,23 +233,8 @@ fn check(
     let (send_verdicts, verdicts) = crossbeam_channel::bounded::<Verdict>(AHEAD);
     // The other half is for live executions, and for the store that answers both.
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2));
-    let mut report = PreflightReport {
-        workflow: request.workflow.clone(),
-        version: ready.version,
-        digest: ready.digest,
-        at: context.clock.now(),
-        took_ms: 0,
-        sample: request.sample.is_some(),
-        checked: 0,
-        events: 0,
-        same_code: 0,
-        agrees: 0,
-        diverges: 0,
-        traps: 0,
-        unreadable: 0,
-        groups: Vec::new(),
-        version_answers: Vec::new(),
-    };
+    let (workflow, sample) = (&request.workflow, request.sample.is_some());
+    let mut report = PreflightReport::new(workflow, ready.version, ready.digest, context.clock.now(), sample);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             let (work, rows, verdicts) = (&work, rows.clone(), send_verdicts.clone());
@@ -269,8 +256,7 @@ fn check(
     if context.stopping.load(Ordering::Acquire) {
         return Err(Error::new(ErrorKind::Concurrency, "shutting-down", "the host stops; ask again elsewhere"));
     }
-    report.groups.sort_by_key(|group| std::cmp::Reverse(group.executions));
-    report.version_answers.sort_by(|a, b| (&a.change_id, a.version).cmp(&(&b.change_id, b.version)));
+    report.sort();
     report.took_ms = millis(began.elapsed());
     keep(context, request, &report);
     Ok(report)
@@ -331,6 +317,32 @@ fn progress(checked: u64, total: u64, elapsed: Duration) -> Progress {
 }
 
 impl PreflightReport {
+    fn new(workflow: &str, version: Option<u32>, digest: Digest, at: Timestamp, sample: bool) -> Self {
+        Self {
+            workflow: workflow.to_owned(),
+            version,
+            digest,
+            at,
+            took_ms: 0,
+            sample,
+            checked: 0,
+            events: 0,
+            same_code: 0,
+            agrees: 0,
+            diverges: 0,
+            traps: 0,
+            unreadable: 0,
+            groups: Vec::new(),
+            version_answers: Vec::new(),
+        }
+    }
+
+    /// What concerns most comes first.
+    fn sort(&mut self) {
+        self.groups.sort_by_key(|group| std::cmp::Reverse(group.executions));
+        self.version_answers.sort_by(|a, b| (&a.change_id, a.version).cmp(&(&b.change_id, b.version)));
+    }
+
     fn take(&mut self, verdict: &Verdict) {
         self.checked += 1;
         self.events += verdict.events;

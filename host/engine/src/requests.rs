@@ -6,7 +6,10 @@ use relive_core::{Digest, Json, Namespace, RunId, WorkflowId, trace::TraceId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::versions::{Activate, Signed};
+use crate::{
+    signers::DeploymentSignature,
+    versions::{Activate, Signed},
+};
 
 /// Names an execution: its open run, else its latest, unless a run is given.
 #[derive(Clone, Debug)]
@@ -78,6 +81,7 @@ pub struct DeployRequest {
     pub activate: Activate,
     pub note: Option<String>,
     pub signed: Signed,
+    pub signatures: Vec<DeploymentSignature>,
 }
 
 impl DeployRequest {
@@ -85,7 +89,7 @@ impl DeployRequest {
     #[must_use]
     pub fn new(namespace: Namespace, bytes: Vec<u8>) -> Self {
         let (activate, signed) = (Activate::default(), Signed::default());
-        Self { namespace, bytes, name: None, digest: None, activate, note: None, signed }
+        Self { namespace, bytes, name: None, digest: None, activate, note: None, signed, signatures: Vec::new() }
     }
 }
 
@@ -97,6 +101,7 @@ pub struct DeployActivityRequest {
     pub name: String,
     /// Capabilities, as the manifest's `grants` in JSON; nothing if none.
     pub grants: Option<Json>,
+    pub signatures: Vec<DeploymentSignature>,
 }
 
 /// Make a worker known.

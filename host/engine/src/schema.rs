@@ -167,6 +167,8 @@ pub struct Version {
     /// Who deployed it first, and what they say of it.
     author: Option<String>,
     note: Option<String>,
+    /// The public keys whose signatures were required and there, with spaces between.
+    signed_by: Option<String>,
 }
 
 #[cfg(test)]

@@ -54,6 +54,9 @@ impl Catalog for TestCatalog {
     fn activate(&self, _: &Namespace, _: u64, _: &Activation) -> Result<Option<Activation>, StoreError> {
         unused()
     }
+    fn delete_version(&self, _: &Namespace, _: &str, _: u32, _: u64, _: Timestamp) -> Result<bool, StoreError> {
+        unused()
+    }
     fn standing(&self, _: &Namespace, _: &str) -> Result<Option<Standing>, StoreError> {
         unused()
     }

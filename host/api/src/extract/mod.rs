@@ -7,5 +7,5 @@ mod query;
 
 pub use body::{JsonBody, header, parse, parse_or_default, read_small, read_upload, take_json, whole_json};
 pub use key::{IdempotencyKey, idempotency_key};
-pub use names::{ExecutionPath, NamespacePath, Param};
+pub use names::{ExecutionPath, NamespacePath, Param, VersionPath};
 pub use query::Query;

@@ -20,6 +20,12 @@ pub struct ExecutionPath(pub Target);
 /// The one thing more that a path names (`{channel}`, `{key}`), decoded.
 pub struct Param(pub String);
 
+/// `{workflow}` and `{version}`.
+pub struct VersionPath {
+    pub workflow: String,
+    pub version: u32,
+}
+
 #[derive(Deserialize)]
 struct RunQuery {
     run_id: Option<String>,
@@ -73,5 +79,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Param {
         let params = params(parts, state).await?;
         let more = params.iter().find(|(key, _)| !matches!(*key, "namespace" | "id"));
         Ok(Self(more.map_or("", |(_, value)| value).to_owned()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for VersionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = params(parts, state).await?;
+        let version = named(&params, "version");
+        let wrong = |_| Problem::invalid("invalid-argument", format!("{version:?} is no version's number"));
+        Ok(Self { workflow: named(&params, "workflow").to_owned(), version: version.parse().map_err(wrong)? })
     }
 }

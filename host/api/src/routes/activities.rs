@@ -3,7 +3,12 @@
 //! `concurrency` among them. With `kind=http` the body
 //! is JSON: the URL that the host shall post to, and what goes with it.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use relive_core::WorkflowId;
 use relive_engine::{
     DeployActivityRequest, DeployHttpRequest, Engine, PendingActivity, Target, schema, views::ActivityView,
@@ -11,6 +16,7 @@ use relive_engine::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::workflows::signatures;
 use crate::{
     extract::{NamespacePath, Query, read_small, read_upload, whole_json},
     page::{self, List, Paging},
@@ -104,7 +110,7 @@ pub enum Deployed {
     path = "/activities",
     tag = "deploy",
     operation_id = "deploy-activity",
-    params(DeployQuery),
+    params(DeployQuery, ("relive-signature" = Option<String>, Header, description = "`ed25519 KEY SIGNATURE`, both in base64; once for each signer that the namespace requires")),
     request_body(
         content(
             (schema::Component = "application/wasm"),
@@ -114,12 +120,13 @@ pub enum Deployed {
         description = "A WebAssembly component; with `kind=http` how it is called",
     ),
     responses((status = 201, description = "Deployed", body = Deployed)),
-    extensions(("x-problems" = json!(["upload", "shutting-down", "invalid-json", "invalid-grants", "invalid-http-activity"])))
+    extensions(("x-problems" = json!(["upload", "unsigned", "wrong-signature", "invalid-argument", "shutting-down", "invalid-json", "invalid-grants", "invalid-http-activity"])))
 )]
 pub async fn deploy(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<DeployQuery>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Deployed>), Problem> {
     let DeployQuery { name, kind, grants } = query;
@@ -129,8 +136,9 @@ pub async fn deploy(
                 .map(|text| relive_core::Json::parse(&text))
                 .transpose()
                 .map_err(|e| Problem::invalid("invalid-json", format!("the grants are not acceptable: {e}")))?;
+            let signatures = signatures(&headers)?;
             let bytes = read_upload(body).await?;
-            let request = DeployActivityRequest { namespace, bytes, name: name.clone(), grants };
+            let request = DeployActivityRequest { namespace, bytes, name: name.clone(), grants, signatures };
             Deployed::Wasm { name, kind: "wasm", inspection: engine.deploy_activity(request).await? }
         }
         Kind::Http => {

@@ -35,6 +35,7 @@ fn table() -> OpenApiRouter<Engine> {
         .routes(routes!(versions::activate))
         .routes(routes!(versions::rollback))
         .routes(routes!(versions::past))
+        .routes(routes!(versions::delete))
         .routes(routes!(preflights::preflight))
         .routes(routes!(preflights::past))
         .routes(routes!(activities::list, activities::deploy))

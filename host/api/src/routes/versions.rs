@@ -1,5 +1,5 @@
 //! `GET /workflows/{name}`: how a workflow's versions do. `POST /workflows/{name}/activate` and `/rollback`: which version new
-//! runs take. `GET /workflows/{name}/activations`: what they took, change by change.
+//! runs take. `GET /workflows/{name}/activations`: what they took, change by change. `DELETE /workflows/{name}/versions/{n}`.
 
 use axum::{Json, extract::State};
 use relive_core::ports::{CanaryLimits, WHOLE};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    extract::{JsonBody, NamespacePath, Param, Query, parse, parse_or_default},
+    extract::{JsonBody, NamespacePath, Param, Query, VersionPath, parse, parse_or_default},
     problem::Problem,
 };
 
@@ -143,6 +143,31 @@ pub async fn rollback(
 ) -> Result<Json<ActivationView>, Problem> {
     let body: RollbackBody = parse_or_default(&bytes)?;
     Ok(Json(engine.rollback(namespace, workflow, signed(body.author, body.reason)?).await?))
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct DeletedVersion {
+    workflow: String,
+    version: u32,
+}
+
+/// Deletes a version that nothing runs on
+#[utoipa::path(
+    delete,
+    path = "/workflows/{workflow}/versions/{version}",
+    tag = "deploy",
+    operation_id = "delete-version",
+    description = "Its number is not given again, unless the same bytes are deployed. Its component stays for the histories that were made by it.",
+    responses((status = 200, description = "It is gone", body = DeletedVersion)),
+    extensions(("x-problems" = json!(["unknown-workflow", "unknown-version", "version-in-use", "invalid-argument", "try-again", "shutting-down"])))
+)]
+pub async fn delete(
+    State(engine): State<Engine>,
+    NamespacePath(namespace): NamespacePath,
+    VersionPath { workflow, version }: VersionPath,
+) -> Result<Json<DeletedVersion>, Problem> {
+    engine.delete_version(namespace, workflow.clone(), version).await?;
+    Ok(Json(DeletedVersion { workflow, version }))
 }
 
 #[derive(Deserialize, IntoParams)]

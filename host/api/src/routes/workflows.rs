@@ -1,8 +1,13 @@
 //! `GET /workflows`: deployed versions. `POST /workflows?name=`: deploys a component's workflows.
 
-use axum::{Json, body::Body, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode},
+};
 use relive_core::{Digest, Namespace, ports::VersionRow};
-use relive_engine::{DeployRequest, Engine, schema, versions::Activate, views::Deployed};
+use relive_engine::{DeployRequest, Engine, schema, signers::DeploymentSignature, versions::Activate, views::Deployed};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -98,7 +103,12 @@ impl DeployQuery {
         }
     }
 
-    fn request(self, namespace: Namespace, bytes: Vec<u8>) -> Result<DeployRequest, Problem> {
+    fn request(
+        self,
+        namespace: Namespace,
+        bytes: Vec<u8>,
+        signatures: Vec<DeploymentSignature>,
+    ) -> Result<DeployRequest, Problem> {
         let digest = self.digest.as_deref().map(str::parse::<Digest>).transpose();
         let digest = digest.map_err(|e| Problem::invalid("invalid-argument", format!("the digest: {e}")))?;
         let activate = self.activate()?;
@@ -111,6 +121,7 @@ impl DeployQuery {
             activate,
             note: self.note,
             signed,
+            signatures,
             ..DeployRequest::new(namespace, bytes)
         })
     }
@@ -122,18 +133,30 @@ impl DeployQuery {
     path = "/workflows",
     tag = "deploy",
     operation_id = "deploy-workflows",
-    params(DeployQuery),
+    params(DeployQuery, ("relive-signature" = Option<String>, Header, description = "`ed25519 KEY SIGNATURE`, both in base64; once for each signer that the namespace requires")),
     request_body(content((schema::Component = "application/wasm"), (schema::Component = "application/octet-stream")), description = "A WebAssembly component"),
     responses((status = 201, description = "Deployed, and active unless it was said otherwise", body = Deployed)),
-    extensions(("x-problems" = json!(["upload", "wrong-digest", "invalid-argument", "no-active-version", "try-again", "shutting-down"])))
+    extensions(("x-problems" = json!(["upload", "wrong-digest", "unsigned", "wrong-signature", "invalid-argument", "no-active-version", "try-again", "shutting-down"])))
 )]
 pub async fn deploy(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<DeployQuery>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Deployed>), Problem> {
+    let signatures = signatures(&headers)?;
     let bytes = read_upload(body).await?;
-    let deployed = engine.deploy(query.request(namespace, bytes)?).await?;
+    let deployed = engine.deploy(query.request(namespace, bytes, signatures)?).await?;
     Ok((StatusCode::CREATED, Json(deployed)))
+}
+
+/// The signatures that came with an upload.
+pub(super) fn signatures(headers: &HeaderMap) -> Result<Vec<DeploymentSignature>, Problem> {
+    let read = |value: &HeaderValue| {
+        let text = value.to_str().map_err(|_| "a signature is text".to_owned())?;
+        text.parse()
+    };
+    let all: Result<_, String> = headers.get_all("relive-signature").iter().map(read).collect();
+    all.map_err(|what| Problem::invalid("invalid-argument", what))
 }

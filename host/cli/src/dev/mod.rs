@@ -58,7 +58,7 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     let _exporter = start_log(args.log_file.as_deref(), &args.engine, &instance())?;
     raise_open_files();
     let mut config = HostConfig::new(args.data.clone());
-    config.engine = args.engine.config();
+    config.engine = args.engine.config()?;
     let grace = config.engine.shutdown_grace;
     config.bench_activities = args.bench_activities;
     let host = Host::open(config).map_err(not_opened)?;

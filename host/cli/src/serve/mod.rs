@@ -69,7 +69,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
     let stores = Opened::shared(&options)
         .map_err(|e| Failure::new(Exit::Failed, e.code(), format!("failed to open the store: {e}")))?;
     let mut config = HostConfig::new(args.data.clone());
-    config.engine = args.engine.config();
+    config.engine = args.engine.config()?;
     config.bench_activities = args.bench_activities;
     let broker = match &args.queue {
         Some(url) => Some(runtime.block_on(broker::open(url, &host_id, args.queue_replicas))?),
@@ -120,7 +120,8 @@ async fn serve(
     dev::watch_signals(&stop)?;
     let _files = ready()?;
     let engine = host.engine();
-    let (grace, wait) = (args.config().shutdown_grace, Duration::from_secs(args.drain_seconds));
+    let (grace, wait) =
+        (relive_engine::EngineConfig::default().shutdown_grace, Duration::from_secs(args.drain_seconds));
     let shutdown = async {
         stop.notified().await;
         // Requests are taken still, and travel on to whoever takes the executions over.

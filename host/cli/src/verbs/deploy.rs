@@ -9,7 +9,11 @@ use relive_core::Digest;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::versions::{Canary, whoami};
+use super::{
+    migrate,
+    sign::signatures_of,
+    versions::{Canary, whoami},
+};
 use crate::{
     Context,
     client::decode,
@@ -35,6 +39,9 @@ pub struct Args {
     activate: bool,
     #[command(flatten)]
     canary: Canary,
+    /// Put open executions on it, too, those that agree with it; exit code 6 if one does not and stays where it is
+    #[arg(long, conflicts_with_all = ["canary", "no_activate"])]
+    migrate: bool,
     /// What is to be said of the version
     #[arg(long, value_name = "TEXT")]
     note: Option<String>,
@@ -61,14 +68,27 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if context.global.json {
         output::line(&answer)?;
     }
-    Ok(Exit::Ok)
+    follow_up(&[answer], args, context)
+}
+
+/// Has open executions follow, if that was asked for.
+fn follow_up(answers: &[String], args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let mut exit = Exit::Ok;
+    for answer in answers.iter().filter(|_| args.migrate) {
+        let deployed: Deployed = decode(answer)?;
+        for workflow in &deployed.workflows {
+            let followed = migrate::after_deployment(&workflow.name, workflow.version, &args.author, context)?;
+            exit = if followed == Exit::Ok { exit } else { followed };
+        }
+    }
+    Ok(exit)
 }
 
 fn manifest(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let refused = |e: relive_activity::ManifestError| Failure::new(Exit::Usage, "invalid-manifest", e.to_string());
     let manifest = Manifest::load(&args.path).map_err(refused)?;
     manifest.check_files().map_err(refused)?;
-    let mut answers = Answers::default();
+    let (mut answers, mut deployed) = (Answers::default(), Vec::new());
     for entry in &manifest.activities {
         let answer = activity(&entry.name, &entry.source, context)?;
         if !context.global.json {
@@ -78,25 +98,28 @@ fn manifest(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     for entry in &manifest.workflows {
         let component = read(&entry.component)?;
-        answers.workflows.push(decode(&workflow(&component, Some(&entry.name), &entry.component, args, context)?)?);
+        let answer = workflow(&component, Some(&entry.name), &entry.component, args, context)?;
+        answers.workflows.push(decode(&answer)?);
+        deployed.push(answer);
     }
     if context.global.json {
         output::line(
             &serde_json::to_string(&answers).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?,
         )?;
     }
-    Ok(Exit::Ok)
+    follow_up(&deployed, args, context)
 }
 
 fn activity(name: &str, source: &ActivitySource, context: &Context) -> Result<String, Failure> {
     let route = context.client.namespace("activities").query("name", name);
     match source {
         ActivitySource::Wasm { component, grants, .. } => {
+            let signatures = signatures_of(component)?;
             let component = read(component)?;
             let route = route.query("grants", absolute(grants)?);
             let size = bytes(component.len() as u64);
             let what = format!("deploying activity {name} ({size}); the host checks and compiles it");
-            while_doing(&what, context.global.json, || context.client.upload(&route, &component))
+            while_doing(&what, context.global.json, || context.client.upload_signed(&route, &component, &signatures))
         }
         ActivitySource::Http(config) => {
             let config = config.to_json().map_err(|e| Failure::new(Exit::Usage, "invalid-manifest", e.to_string()))?;
@@ -120,7 +143,9 @@ fn workflow(
     let route = route.query_if("min_runs", canary.min_runs);
     let what =
         format!("deploying {} ({}); the host checks and compiles it", path.display(), bytes(component.len() as u64));
-    let answer = while_doing(&what, context.global.json, || context.client.upload(&route, component))?;
+    let signatures = signatures_of(path)?;
+    let answer =
+        while_doing(&what, context.global.json, || context.client.upload_signed(&route, component, &signatures))?;
     if !context.global.json {
         let deployed: Deployed = decode(&answer)?;
         for workflow in &deployed.workflows {

@@ -2,12 +2,12 @@
 //! executions of a workflow that are on version M. Exit code 6 if one of them does not agree and stays where it is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -26,6 +26,8 @@ use crate::{
 const AT_ONCE: usize = 16;
 /// Executions that stay, shown for each reason.
 const EXAMPLES: usize = 5;
+/// All hosts have heard of an activation after this.
+const HEARD: Duration = Duration::from_millis(1_500);
 /// How often one is asked again that was busy.
 const TRIES: usize = 5;
 
@@ -75,7 +77,33 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     let began = Instant::now();
     let ids = candidates(args, context)?;
-    let mut account = migrate_all(args, &ids, context)?;
+    conclude(migrate_all(args, &ids, context)?, args, began, context)
+}
+
+/// After a deployment: all open executions, and those that hosts began on other versions before they had heard of it.
+pub(super) fn after_deployment(name: &str, version: u32, author: &str, context: &Context) -> Result<Exit, Failure> {
+    let signed = Signed { author: author.to_owned(), reason: Some(format!("deployed version {version}")) };
+    let args = Args { name: name.to_owned(), version, from: None, all: true, id: None, signed };
+    let began = Instant::now();
+    let mut seen = BTreeSet::new();
+    let mut account = Account::default();
+    for pass in 0..2 {
+        if pass > 0 {
+            std::thread::sleep(HEARD);
+        }
+        let mut ids = candidates(&args, context)?;
+        ids.retain(|id| seen.insert(id.clone()));
+        let more = migrate_all(&args, &ids, context)?;
+        account.migrated += more.migrated;
+        account.ended += more.ended;
+        for (code, mut stay) in more.stay {
+            account.stay.entry(code).or_default().append(&mut stay);
+        }
+    }
+    conclude(account, &args, began, context)
+}
+
+fn conclude(mut account: Account, args: &Args, began: Instant, context: &Context) -> Result<Exit, Failure> {
     account.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let exit = if account.stay.is_empty() { Exit::Ok } else { Exit::Findings };
     if context.global.json {

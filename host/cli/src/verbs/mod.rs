@@ -7,6 +7,7 @@ mod completions;
 mod deploy;
 mod dev;
 mod doctor;
+mod export;
 mod failed_tasks;
 mod fork;
 mod history;
@@ -24,6 +25,7 @@ mod result;
 mod serve;
 mod shards;
 mod show;
+mod sign;
 mod signal;
 mod start;
 mod state;
@@ -57,6 +59,8 @@ pub enum Verb {
     Inspect(inspect::Args),
     /// Deploy a component's workflows, or everything that a relive.toml names
     Deploy(deploy::Args),
+    /// Sign a component for hosts that require it
+    Sign(sign::Args),
     /// List deployed workflows with their versions, and activities
     Workflows(workflows::Args),
     /// Show a workflow's versions, how they do, and which of them new runs take
@@ -77,6 +81,8 @@ pub enum Verb {
     Show(show::Args),
     /// Show an execution's history
     History(history::Args),
+    /// Write histories of a workflow to files, to check code against without a host
+    Export(export::Args),
     /// Send a message to an execution
     Signal(signal::Args),
     /// Read what an execution published
@@ -127,6 +133,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::MigrateStore(args) => migrate_store::run(&args, context),
         Verb::Inspect(args) => inspect::run(&args, context),
         Verb::Deploy(args) => deploy::run(&args, context),
+        Verb::Sign(args) => sign::run(&args, context),
         Verb::Workflows(args) => workflows::run(&args, context),
         Verb::Versions(args) => versions::run(&args, context),
         Verb::Preflight(args) => preflight::run(&args, context),
@@ -137,6 +144,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::List(args) => list::run(&args, context),
         Verb::Show(args) => show::run(&args, context),
         Verb::History(args) => history::run(&args, context),
+        Verb::Export(args) => export::run(&args, context),
         Verb::Signal(args) => signal::run(&args, context),
         Verb::Query(args) => query::run(&args, context),
         Verb::Logs(args) => logs::run(&args, context),

@@ -1,15 +1,26 @@
-//! `relive preflight NAME --to N`: relives executions on other code; exit code 6 unless all of them agree.
+//! `relive preflight NAME --to N`: relives executions on other code; exit code 6 unless all of them agree. With
+//! `--histories DIR` it relives those of files, on this machine and without a host.
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use relive_core::{
+    Json,
+    history::file::{self, HistoryFile, SUFFIX},
+    ports::Clock,
+};
+use relive_engine::preflight::{Verdict, preflight_files};
 
 use crate::{
     Context,
     client::decode,
+    clock::SystemClock,
     exit::{Exit, Failure},
+    host::local_guests,
     input::unreadable,
     output::{self, duration, plain},
     stream,
@@ -21,14 +32,18 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The workflow
-    workflow: String,
+    /// The workflow; with --histories, that of the files if absent
+    #[arg(required_unless_present = "histories")]
+    workflow: Option<String>,
     /// Relive them on this version
     #[arg(long = "to", value_name = "N", required_unless_present = "wasm", conflicts_with = "wasm")]
     version: Option<u32>,
     /// Relive them on this component, deploying nothing
     #[arg(long, value_name = "FILE")]
     wasm: Option<PathBuf>,
+    /// Relive the histories of this directory (`relive export` wrote them), here and without a host
+    #[arg(long, value_name = "DIR", requires = "wasm", conflicts_with_all = ["version", "all", "sample", "closed"])]
+    histories: Option<PathBuf>,
     /// Check all open executions; so it is if nothing is said
     #[arg(long, conflicts_with = "sample")]
     all: bool,
@@ -54,7 +69,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Some(path) => std::fs::read(path).map_err(|e| unreadable(&path.display().to_string(), &e))?,
         None => Vec::new(),
     };
-    let route = context.client.namespace("workflows").segment(&args.workflow).segment("preflight");
+    let workflow = args.workflow.as_deref();
+    if let Some(directory) = &args.histories {
+        return offline(directory, &wasm, workflow, args.verdicts, context);
+    }
+    let route = context.client.namespace("workflows").segment(workflow.unwrap_or_default()).segment("preflight");
     let route = route.query_if("version", args.version).query_if("sample", args.sample);
     let route = route.query_if("closed_hours", args.closed).query("verdicts", args.verdicts);
     let body = context.client.upload_for_stream(&route, &wasm)?;
@@ -81,10 +100,81 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         _ => Ok(()),
     })?;
     let report = report.ok_or_else(|| Failure::new(Exit::Failed, "no-report", "the host ended without a report"))?;
-    let found: Preflight = decode(&report)?;
+    conclude(&report, context)
+}
+
+/// Relives histories of files, each workflow's for itself.
+fn offline(
+    directory: &Path,
+    wasm: &[u8],
+    workflow: Option<&str>,
+    verdicts: bool,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let mut histories: BTreeMap<String, Vec<HistoryFile>> = BTreeMap::new();
+    for history in read_all(directory)? {
+        if workflow.is_none_or(|name| name == history.head.workflow) {
+            histories.entry(history.head.workflow.clone()).or_default().push(history);
+        }
+    }
+    if histories.is_empty() {
+        let of = workflow.map_or_else(String::new, |name| format!(" of {name}"));
+        let message =
+            format!("no histories{of} are in {}; `relive export NAME --out DIR` writes them", directory.display());
+        return Err(Failure::new(Exit::Usage, "no-histories", message));
+    }
+    let guests = local_guests().map_err(|e| Failure::new(Exit::Failed, "sandbox", e.to_string()))?;
+    let mut exit = Exit::Ok;
+    for (workflow, histories) in &histories {
+        let mut wrong = None;
+        let mut told = |told: &Verdict| {
+            if verdicts && wrong.is_none() {
+                wrong = tell(told, context).err();
+            }
+        };
+        let report = preflight_files(&guests, wasm, workflow, histories, SystemClock.now(), &mut told)
+            .map_err(|e| Failure::new(Exit::Usage, e.code, e.message))?;
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
+        let report = Json::of(&report).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?;
+        if conclude(report.as_str(), context)? != Exit::Ok {
+            exit = Exit::Findings;
+        }
+    }
+    Ok(exit)
+}
+
+fn tell(told: &Verdict, context: &Context) -> Result<(), Failure> {
+    let json = Json::of(told).map_err(|e| Failure::new(Exit::Failed, "output", e.to_string()))?;
+    if context.global.json { output::line(json.as_str()) } else { verdict(&decode(json.as_str())?, "") }
+}
+
+/// The histories of a directory, by the names of their files.
+fn read_all(directory: &Path) -> Result<Vec<HistoryFile>, Failure> {
+    let unreadable = |e: std::io::Error| unreadable(&directory.display().to_string(), &e);
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.to_string_lossy().ends_with(SUFFIX) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|e| crate::input::unreadable(&name, &e))?;
+        file::read(&text)
+            .map_err(|e| Failure::new(Exit::Usage, "invalid-history", format!("{name} is no history: {e}")))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn conclude(report: &str, context: &Context) -> Result<Exit, Failure> {
+    let found: Preflight = decode(report)?;
     let exit = if found.diverges + found.traps + found.unreadable == 0 { Exit::Ok } else { Exit::Findings };
     if context.global.json {
-        output::line(&report)?
+        output::line(report)?
     } else {
         show(&found)?
     }

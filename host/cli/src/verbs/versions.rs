@@ -22,6 +22,9 @@ pub struct Args {
     /// Show which answers of `version()` open executions go by, and which branches are still needed
     #[arg(long, conflicts_with = "past")]
     changes: bool,
+    /// Delete a version that new runs do not take and no open execution is on
+    #[arg(long, value_name = "N", conflicts_with_all = ["past", "changes"])]
+    delete: Option<u32>,
 }
 
 /// Who changes something, and why.
@@ -95,6 +98,13 @@ fn route(context: &Context, workflow: &str) -> Route {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if args.past {
         return past(&args.workflow, context);
+    }
+    if let Some(version) = args.delete {
+        let answer =
+            context.client.delete(&route(context, &args.workflow).segment("versions").segment(&version.to_string()))?;
+        let told = format!("version {version} of {} is deleted", args.workflow);
+        output::line(if context.global.json { &answer } else { &told })?;
+        return Ok(Exit::Ok);
     }
     let answer = context.client.get(&route(context, &args.workflow))?;
     if args.changes {

@@ -2,6 +2,7 @@
 //! `relive verify` and the crash tests call the same functions.
 
 mod chain;
+pub mod file;
 mod rules;
 
 pub use chain::{check_chain, decode_all};

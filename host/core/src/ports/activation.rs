@@ -90,6 +90,14 @@ pub struct Activation {
 }
 
 impl Activation {
+    /// Whether new runs may take the version, as the active one or as a canary.
+    #[must_use]
+    pub fn names(&self, version: u32) -> bool {
+        self.version == version || self.canary.is_some_and(|canary| canary.version == version)
+    }
+}
+
+impl Activation {
     /// The version that a new run of the workflow id takes: always the same while the activation holds.
     #[must_use]
     pub fn version_for(&self, namespace: &Namespace, id: &WorkflowId) -> u32 {

@@ -39,6 +39,8 @@ pub struct VersionRow {
     /// Who deployed it first, and what they say of it.
     pub author: Option<Arc<str>>,
     pub note: Option<Arc<str>>,
+    /// The public keys whose signatures were required and there, in base64 with spaces between; none: none was required.
+    pub signed_by: Option<Arc<str>>,
 }
 
 /// An activity that the host runs itself.
@@ -86,12 +88,23 @@ pub trait Catalog: Send + Sync {
     /// A component's bytes, checked against the digest.
     fn component(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError>;
     fn component_meta(&self, digest: &Digest) -> Result<Option<ComponentMeta>, StoreError>;
-    /// Adds a version, numbered after the last. A digest and export that is a version already stays as it is. Nothing is
-    /// activated.
+    /// Adds a version, numbered after the last. A digest and export that is a version already stays as it is; one that was
+    /// deleted is there again, under its number. Nothing is activated.
     fn add_version(&self, namespace: &Namespace, row: &VersionRow) -> Result<VersionRow, StoreError>;
     /// Puts an activation behind the one with number `last` (0: there is none), and gives its number. `None`: another one
     /// stands there, or a version that it names is not there; nothing was changed.
     fn activate(&self, namespace: &Namespace, last: u64, next: &Activation) -> Result<Option<Activation>, StoreError>;
+    /// Deletes a version that is neither active nor a canary after the activation with number `last` (0: there is none).
+    /// Its number is not given again, and its component stays for the histories that were made by it. False: another
+    /// activation stands there, or there is no such version; nothing was changed.
+    fn delete_version(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        version: u32,
+        last: u64,
+        at: Timestamp,
+    ) -> Result<bool, StoreError>;
     /// What new runs of the workflow take.
     fn standing(&self, namespace: &Namespace, workflow: &str) -> Result<Option<Standing>, StoreError>;
     /// The newest activations of a workflow, newest first.

@@ -15,6 +15,7 @@ use crate::{
     guests::Described,
     message::Message,
     requests::{DeployActivityRequest, DeployHttpRequest, DeployRequest},
+    signers::Kind,
     versions::{Activate, ActivateRequest, ActivationView, Change},
     views::{ActivityView, Deployed, DeployedWorkflow},
 };
@@ -39,6 +40,9 @@ impl Engine {
             );
             return Err(Error::new(ErrorKind::Validation, "wrong-digest", message));
         }
+        let what = (Kind::Workflow, &request.namespace, request.name.as_deref());
+        let signers = &self.context.config.signers;
+        let signed_by = signers.check(what, &Digest::of(&request.bytes), &request.signatures)?;
         let admitted = self.context.guests.admit(&request.bytes)?;
         let names = deploy_names(&admitted.workflows, request.name.as_deref())?;
         let now = self.context.clock.now();
@@ -62,6 +66,7 @@ impl Engine {
                 deployed_at: now,
                 author: request.signed.author.clone(),
                 note: request.note.as_deref().map(Arc::from),
+                signed_by: signed_by.clone(),
             };
             workflows.push(self.deploy_version(request, &row, &admitted.inspection)?);
         }
@@ -121,6 +126,8 @@ impl Engine {
         self.blocking(move |engine| {
             check_name(&request.name, "activity name").map_err(|e| invalid(&e))?;
             let context = &engine.context;
+            let what = (Kind::Activity, &request.namespace, Some(&*request.name));
+            context.config.signers.check(what, &Digest::of(&request.bytes), &request.signatures)?;
             let admitted = context.activity_host.admit(&request.bytes, &request.name, request.grants.as_ref())?;
             let now = context.clock.now();
             let size = request.bytes.len() as u64;

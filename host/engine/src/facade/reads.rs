@@ -6,13 +6,14 @@ use relive_core::{
     Digest, Error, ErrorKind, RunKey,
     event::Attributes,
     fingerprint,
+    history::file,
     ports::{ExecutionRow, ListFilter, Status},
 };
 
 use super::{lookup::store_error, steps::steps};
 use crate::{
     engine::Engine,
-    owner::decoded_history,
+    owner::{decoded_history, read_history},
     requests::Target,
     views::{
         ExecutionDetail, ExecutionView, Executions, HistoryPage, HostStatus, LogsPage, QueryView, ReconcilerStatus,
@@ -57,6 +58,17 @@ impl Engine {
                 block_report: report.filter(|_| row.status == Status::Blocked),
                 fingerprint: Digest(fingerprint::run(&events)).to_string(),
             })
+        })
+        .await
+    }
+
+    /// The whole history as a file (`relive_core::history::file`), as far as the row says.
+    pub async fn export(&self, target: Target) -> Result<String, Error> {
+        self.blocking(move |engine| {
+            let row = engine.find(&target)?;
+            let mut events = read_history(&*engine.context.store, row.key).map_err(store_error)?;
+            events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
+            Ok(file::write(&row, &events))
         })
         .await
     }

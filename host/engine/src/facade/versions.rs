@@ -28,6 +28,11 @@ fn unknown_version(workflow: &str, version: u32, known: &[VersionRow]) -> Error 
     Error::new(ErrorKind::Validation, if known.is_empty() { "unknown-workflow" } else { "unknown-version" }, message)
 }
 
+fn busy(workflow: &str) -> Error {
+    let message = format!("others change which versions of {workflow} are active at the same time; try again");
+    Error::new(ErrorKind::Concurrency, "try-again", message)
+}
+
 fn refused(code: &'static str, message: String) -> Error {
     Error::new(ErrorKind::Validation, code, message)
 }
@@ -85,24 +90,67 @@ impl Engine {
 
     fn rollback_now(&self, namespace: &Namespace, workflow: &str, signed: &Signed) -> Result<Activation, Error> {
         let past = self.context.catalog.activations(namespace, workflow, REMEMBERED).map_err(store_error)?;
+        let known = self.context.catalog.versions(namespace, Some(workflow)).map_err(store_error)?;
         if past.is_empty() {
-            let known = self.context.catalog.versions(namespace, Some(workflow)).map_err(store_error)?;
             return Err(unknown_version(workflow, 0, &known));
         }
+        let there = |version| known.iter().any(|row| row.version == version);
         self.change(namespace, workflow, signed, |last| {
             let Some(last) = last else { return Ok(None) };
             if last.canary.is_some() {
                 return Ok(Some((ActivationKind::RolledBack, last.version, None)));
             }
-            let Some(version) = before(&past, last) else {
+            let Some(version) = before(&past, last, there) else {
                 let message = format!(
-                    "version {} is the first of {workflow} that was active; there is none before",
+                    "version {} is the first of {workflow} that was active, of those that are there; there is none before",
                     last.version
                 );
                 return Err(refused("nothing-to-roll-back", message));
             };
             Ok(Some((ActivationKind::RolledBack, version, None)))
         })
+    }
+
+    /// Deletes a version that nothing runs on: new runs and activations know it no more, and its number is not given again.
+    /// Its component stays for the histories that were made by it.
+    pub async fn delete_version(&self, namespace: Namespace, workflow: String, version: u32) -> Result<(), Error> {
+        self.accepting()?;
+        self.blocking(move |engine| engine.delete_version_now(&namespace, &workflow, version)).await
+    }
+
+    fn delete_version_now(&self, namespace: &Namespace, workflow: &str, version: u32) -> Result<(), Error> {
+        let context = &self.context;
+        for _ in 0..TRIES {
+            let known = context.catalog.versions(namespace, Some(workflow)).map_err(store_error)?;
+            let row = known.iter().find(|row| row.version == version);
+            let row = row.ok_or_else(|| unknown_version(workflow, version, &known))?;
+            let last = context.catalog.activations(namespace, workflow, 1).map_err(store_error)?.pop();
+            if last.as_ref().is_some_and(|last| last.names(version)) {
+                let message = format!(
+                    "new runs of {workflow} take version {version}; have them take another one first: \
+                     relive activate {workflow} --to N"
+                );
+                return Err(refused("version-in-use", message));
+            }
+            let counts = context.store.count_versions(namespace, workflow, Timestamp(0), 1).map_err(store_error)?;
+            let of = counts.iter().filter(|c| c.digest == row.digest && c.status.is_open());
+            let open: u64 = of.map(|c| c.runs).sum();
+            if open > 0 {
+                let message = format!(
+                    "{open} open executions are on version {version} of {workflow}; let them end, or move them: \
+                     relive migrate {workflow} --from {version} --to N"
+                );
+                return Err(refused("version-in-use", message));
+            }
+            let number = last.map_or(0, |last| last.number);
+            let at = context.clock.now();
+            if context.catalog.delete_version(namespace, workflow, version, number, at).map_err(store_error)? {
+                context.workflows.changed(namespace, workflow);
+                tracing::info!(workflow, version, "version deleted");
+                return Ok(());
+            }
+        }
+        Err(busy(workflow))
     }
 
     /// Ends a canary that passed a limit, if it is still that one.
@@ -152,8 +200,7 @@ impl Engine {
                 return Ok(done);
             }
         }
-        let message = format!("others change which versions of {workflow} are active at the same time; try again");
-        Err(Error::new(ErrorKind::Concurrency, "try-again", message))
+        Err(busy(workflow))
     }
 
     /// What new runs took, newest first.
@@ -213,8 +260,8 @@ impl Engine {
     }
 }
 
-/// The version that was active before the one of `last`.
-fn before(past: &[Activation], last: &Activation) -> Option<u32> {
+/// The version that was active before the one of `last`, of those that are `there`.
+fn before(past: &[Activation], last: &Activation, there: impl Fn(u32) -> bool) -> Option<u32> {
     // What was rolled back is skipped: rolling back twice goes back two versions, not there and back again.
     let mut gone = vec![last.version];
     for activation in past.iter().filter(|a| a.number <= last.number) {
@@ -222,7 +269,7 @@ fn before(past: &[Activation], last: &Activation) -> Option<u32> {
             let left = past.iter().find(|a| a.number + 1 == activation.number).map(|a| a.version);
             // One that ended a canary left no version.
             gone.extend(left.filter(|version| *version != last.version && *version != activation.version));
-        } else if !gone.contains(&activation.version) {
+        } else if !gone.contains(&activation.version) && there(activation.version) {
             return Some(activation.version);
         }
     }
@@ -267,11 +314,12 @@ mod tests {
         use ActivationKind::{Activated as A, RolledBack as R};
         let back = |steps: &[(ActivationKind, u32)]| {
             let past = past(steps);
-            before(&past, &past[0])
+            before(&past, &past[0], |version| version != 7)
         };
         assert_eq!(back(&[(A, 1)]), None);
         assert_eq!(back(&[(A, 1), (A, 2)]), Some(1));
         assert_eq!(back(&[(A, 1), (A, 2), (A, 3)]), Some(2));
+        assert_eq!(back(&[(A, 1), (A, 7), (A, 3)]), Some(1), "7 was deleted");
         assert_eq!(back(&[(A, 1), (A, 2), (A, 3), (R, 2)]), Some(1), "not to 3 again");
         assert_eq!(back(&[(A, 1), (A, 2), (A, 3), (R, 2), (R, 1)]), None);
         assert_eq!(back(&[(A, 1), (A, 2), (R, 1), (A, 2)]), Some(1), "activated again, it is to be left again");

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use relive_core::{
-    RunId,
+    Digest, RunId,
     cursor::{Cursor, Divergence, RunContext},
     event::{Attributes, HistoryEvent},
-    guest::GuestFault,
-    life::{Life, TurnError},
+    guest::{Guest, GuestFault},
+    life::{Life, Record, TurnError},
     ports::ExecutionRow,
 };
 use serde::Serialize;
@@ -79,7 +79,8 @@ pub(super) fn of(context: &Context, ready: &Ready, row: &ExecutionRow, always: b
             Ok(Ok(mut events)) => {
                 // What came since the row was read is not what it says was applied.
                 events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
-                let outcome = relive(context, ready, row, &events, &mut answers);
+                let instantiate = |cursor| ready.instantiate(context, cursor);
+                let outcome = relive(&instantiate, ready.digest, record(row), &events, &mut answers);
                 let same = same && matches!(outcome, PreflightOutcome::Agrees { .. });
                 (events.len() as u64, if same { PreflightOutcome::SameCode } else { outcome })
             }
@@ -97,10 +98,11 @@ pub(super) fn of(context: &Context, ready: &Ready, row: &ExecutionRow, always: b
     }
 }
 
-fn relive(
-    context: &Context,
-    ready: &Ready,
-    row: &ExecutionRow,
+/// Relives a history on other code, which `instantiate` makes an instance of.
+pub(super) fn relive(
+    instantiate: &dyn Fn(Cursor) -> Result<Box<dyn Guest>, GuestFault>,
+    digest: Digest,
+    record: Record,
     events: &[HistoryEvent],
     answers: &mut BTreeMap<String, u32>,
 ) -> PreflightOutcome {
@@ -109,15 +111,15 @@ fn relive(
     let Attributes::ExecutionStarted(started) = &start.body.attributes else {
         return unreadable("the history does not begin with ExecutionStarted");
     };
-    let run = Arc::new(RunContext::new(started, &start.body, start.timestamp, ready.digest));
-    let guest = match ready.instantiate(context, Cursor::new(run)) {
+    let run = Arc::new(RunContext::new(started, &start.body, start.timestamp, digest));
+    let guest = match instantiate(Cursor::new(run)) {
         Ok(guest) => guest,
         // The host's trouble says nothing of the code.
         Err(GuestFault::Host(what) | GuestFault::Unavailable(what)) => return unreadable(&what),
         Err(fault) => return PreflightOutcome::Traps { fault: fault.to_string() },
     };
     let mut life = Life::new(guest);
-    match life.relive(events, record(row), u64::MAX) {
+    match life.relive(events, record, u64::MAX) {
         Ok(_) => {
             let cursor = life.guest().cursor();
             answers.clone_from(cursor.versions());

@@ -22,6 +22,7 @@ pub(super) fn version(workflow: &str, code: &str) -> VersionRow {
         deployed_at: Timestamp(5),
         author: Some("ada".into()),
         note: None,
+        signed_by: None,
     }
 }
 
@@ -101,6 +102,32 @@ pub fn activations_follow_each_other(store: &dyn Store) {
     assert_eq!(store.activations(&ns, "order", 1), Ok(vec![third]));
     assert_eq!(store.activations(&elsewhere, "order", 9), Ok(Vec::new()));
     assert_eq!(store.standing(&elsewhere, "order"), Ok(None));
+}
+
+pub fn versions_are_deleted(store: &dyn Store) {
+    let ns = Namespace::default();
+    for code in ["1", "2", "3", "4"] {
+        store.add_version(&ns, &version("order", code)).unwrap();
+    }
+    let numbers = || store.versions(&ns, Some("order")).unwrap().iter().map(|v| v.version).collect::<Vec<_>>();
+    let delete = |number, last| store.delete_version(&ns, "order", number, last, Timestamp(8));
+    assert_eq!(delete(4, 0), Ok(true));
+    assert_eq!(delete(4, 0), Ok(false), "it is gone");
+    let canary = Canary { version: 2, share: 1_000, limits: CanaryLimits::default() };
+    store.activate(&ns, 0, &activation("order", 1)).unwrap().unwrap();
+    store.activate(&ns, 1, &Activation { canary: Some(canary), ..activation("order", 1) }).unwrap().unwrap();
+    assert_eq!((delete(1, 2), delete(2, 2)), (Ok(false), Ok(false)), "new runs take them");
+    assert_eq!(delete(3, 1), Ok(false), "somebody was faster");
+    assert_eq!((delete(3, 2), numbers()), (Ok(true), vec![1, 2]));
+    assert_eq!(store.activate(&ns, 2, &activation("order", 3)), Ok(None), "it is not there");
+    assert_eq!(store.activations(&ns, "order", 9).unwrap().len(), 2);
+    // Its number is its own, also when it comes again.
+    assert_eq!(store.add_version(&ns, &version("order", "5")).unwrap().version, 5);
+    let again = VersionRow { note: Some("after all".into()), signed_by: Some("k".into()), ..version("order", "3") };
+    let again = VersionRow { deployed_at: Timestamp(99), ..again };
+    assert_eq!(store.add_version(&ns, &again).unwrap(), VersionRow { version: 3, ..again });
+    assert_eq!(numbers(), [1, 2, 3, 5]);
+    assert!(store.activate(&ns, 2, &activation("order", 3)).unwrap().is_some());
 }
 
 pub fn reports_of_preflights_are_kept(store: &dyn Store) {

@@ -62,7 +62,7 @@ macro_rules! contract_suite {
             wake_index timers_in_order timer_fires_with_its_event tasks_come_and_go removals_win the_end_clears_work crashes_are_counted claims_are_kept exhausted_tasks_are_held
             find_by_name list_and_page published_values log_lines blocked_and_unblocked open_ones_are_counted runs_are_counted_by_version keys_are_never_repeated
             images_are_kept_by_generation images_ride_on_appends images_go_with_their_run
-            components versions_are_numbered activations_follow_each_other reports_of_preflights_are_kept activities_by_name activities_change_their_kind queues_have_limits
+            components versions_are_numbered activations_follow_each_other versions_are_deleted reports_of_preflights_are_kept activities_by_name activities_change_their_kind queues_have_limits
         }
     };
     (@ $with:path; $($name:ident)*) => {

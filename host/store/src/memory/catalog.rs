@@ -1,13 +1,13 @@
 //! The catalog in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use parking_lot::Mutex;
 use relive_core::{
-    Digest, Namespace,
+    Digest, Namespace, Timestamp,
     ports::{
         Activation, ActivityRow, Catalog, ComponentMeta, PreflightRow, QueueRow, Standing, StoreError, VersionRow,
     },
@@ -29,6 +29,7 @@ pub(super) struct Shelves {
 #[derive(Default)]
 struct Shelf {
     versions: Vec<VersionRow>,
+    deleted: BTreeSet<u32>,
     activations: Vec<Activation>,
     /// Oldest first.
     preflights: Vec<PreflightRow>,
@@ -36,7 +37,11 @@ struct Shelf {
 
 impl Shelf {
     fn version(&self, number: u32) -> Option<&VersionRow> {
-        self.versions.iter().find(|v| v.version == number)
+        self.there().find(|v| v.version == number)
+    }
+
+    fn there(&self) -> impl Iterator<Item = &VersionRow> {
+        self.versions.iter().filter(|v| !self.deleted.contains(&v.version))
     }
 }
 
@@ -69,7 +74,11 @@ impl Catalog for MemoryStore {
         let mut all = self.catalog.versions.lock();
         self.catalog.changed();
         let shelf = all.entry((namespace.clone(), row.workflow.to_string())).or_default();
-        if let Some(known) = shelf.versions.iter().find(|v| v.digest == row.digest && v.export == row.export) {
+        if let Some(known) = shelf.versions.iter_mut().find(|v| v.digest == row.digest && v.export == row.export) {
+            if shelf.deleted.remove(&known.version) {
+                let version = known.version;
+                *known = VersionRow { version, active: false, ..row.clone() };
+            }
             return Ok(known.clone());
         }
         let version = shelf.versions.last().map_or(1, |v| v.version + 1);
@@ -91,6 +100,25 @@ impl Catalog for MemoryStore {
         shelf.versions.iter_mut().for_each(|v| v.active = v.version == next.version);
         shelf.activations.push(next.clone());
         Ok(Some(next))
+    }
+
+    fn delete_version(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        version: u32,
+        last: u64,
+        _at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut all = self.catalog.versions.lock();
+        let Some(shelf) = all.get_mut(&(namespace.clone(), workflow.to_owned())) else { return Ok(false) };
+        let stands = shelf.activations.last().is_some_and(|a| a.names(version));
+        if shelf.activations.len() as u64 != last || stands || shelf.version(version).is_none() {
+            return Ok(false);
+        }
+        self.catalog.changed();
+        shelf.deleted.insert(version);
+        Ok(true)
     }
 
     fn standing(&self, namespace: &Namespace, workflow: &str) -> Result<Option<Standing>, StoreError> {
@@ -136,7 +164,7 @@ impl Catalog for MemoryStore {
     fn versions(&self, namespace: &Namespace, workflow: Option<&str>) -> Result<Vec<VersionRow>, StoreError> {
         let all = self.catalog.versions.lock();
         let wanted = all.iter().filter(|((ns, name), _)| ns == namespace && workflow.is_none_or(|w| w == name));
-        Ok(wanted.flat_map(|(_, shelf)| &shelf.versions).cloned().collect())
+        Ok(wanted.flat_map(|(_, shelf)| shelf.there()).cloned().collect())
     }
 
     fn put_activity(&self, namespace: &Namespace, row: &ActivityRow) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 //! their beats; its row is also the lock that deployments take.
 
 use relive_core::{
-    Digest, Namespace,
+    Digest, Namespace, Timestamp,
     ports::{
         Activation, ActivityRow, Catalog, ComponentMeta, Implementation, PreflightRow, QueueLimits, QueueRow,
         RateLimit, Standing, StoreError, StoreErrorKind, VersionRow,
@@ -110,6 +110,17 @@ impl Catalog for PostgresStore {
         next: &Activation,
     ) -> std::result::Result<Option<Activation>, StoreError> {
         self.in_turn(|link| versions::activate(link, namespace.as_str(), last, next))
+    }
+
+    fn delete_version(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        version: u32,
+        last: u64,
+        at: Timestamp,
+    ) -> std::result::Result<bool, StoreError> {
+        self.in_turn(|link| versions::delete(link, namespace.as_str(), workflow, version, last, at))
     }
 
     fn standing(&self, namespace: &Namespace, workflow: &str) -> std::result::Result<Option<Standing>, StoreError> {

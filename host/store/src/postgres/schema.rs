@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/postgres/0005_outbox.sql"),
     include_str!("../../../../migrations/postgres/0006_artifacts.sql"),
     include_str!("../../../../migrations/postgres/0007_activations.sql"),
+    include_str!("../../../../migrations/postgres/0008_versions_end.sql"),
 ];
 
 /// The newest schema version that this program knows.

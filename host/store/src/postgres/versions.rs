@@ -2,7 +2,7 @@
 //! changes take, so one is made at a time; hosts see it move with their beats.
 
 use relive_core::{
-    Json, Namespace,
+    Json, Namespace, Timestamp,
     ports::{Activation, ActivationKind, Canary, PreflightRow, Standing, StoreError, VersionRow},
 };
 use sqlx::{Row, postgres::PgRow};
@@ -17,7 +17,7 @@ use crate::columns::time;
 
 macro_rules! version {
     () => {
-        "workflow, version, digest, export, input_schema, output_schema, active, deployed_at, author, note"
+        "workflow, version, digest, export, input_schema, output_schema, active, deployed_at, author, note, signed_by"
     };
 }
 macro_rules! activation {
@@ -32,10 +32,15 @@ const KNOWN: &str = concat!(
     version!(),
     " FROM versions WHERE namespace = $1 AND workflow = $2 AND digest = $3 AND export = $4"
 );
+/// One that was deleted is there again, as it is deployed now.
+const AGAIN: &str = "UPDATE versions SET deleted_at = NULL, deployed_at = $5, author = $6, note = $7, signed_by = $8 \
+    WHERE namespace = $1 AND workflow = $2 AND digest = $3 AND export = $4 AND deleted_at IS NOT NULL";
+const DELETE: &str = "UPDATE versions SET deleted_at = $4 \
+    WHERE namespace = $1 AND workflow = $2 AND version = $3 AND deleted_at IS NULL RETURNING version";
 const ADD: &str = concat!(
     "INSERT INTO versions (namespace, ",
     version!(),
-    ") SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, false, $7, $8, $9 \
+    ") SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5, $6, false, $7, $8, $9, $10 \
      FROM versions WHERE namespace = $1 AND workflow = $2 RETURNING ",
     version!()
 );
@@ -44,9 +49,18 @@ const SOME: &str = concat!(
     version!(),
     " FROM versions WHERE namespace = $1 AND workflow = $2 AND version = ANY ($3::int8[]) ORDER BY version"
 );
-const VERSIONS: &str = concat!("SELECT ", version!(), " FROM versions WHERE namespace = $1 ORDER BY workflow, version");
-const VERSIONS_OF: &str =
-    concat!("SELECT ", version!(), " FROM versions WHERE namespace = $1 AND workflow = $2 ORDER BY version");
+const THERE: &str = "SELECT version FROM versions \
+    WHERE namespace = $1 AND workflow = $2 AND version = ANY ($3::int8[]) AND deleted_at IS NULL";
+const VERSIONS: &str = concat!(
+    "SELECT ",
+    version!(),
+    " FROM versions WHERE namespace = $1 AND deleted_at IS NULL ORDER BY workflow, version"
+);
+const VERSIONS_OF: &str = concat!(
+    "SELECT ",
+    version!(),
+    " FROM versions WHERE namespace = $1 AND workflow = $2 AND deleted_at IS NULL ORDER BY version"
+);
 /// One after the other: there is never more than one.
 const RETIRE: &str = "UPDATE versions SET active = false WHERE namespace = $1 AND workflow = $2 AND active";
 const RAISE: &str = "UPDATE versions SET active = true WHERE namespace = $1 AND workflow = $2 AND version = $3";
@@ -86,6 +100,7 @@ fn version(row: &PgRow) -> Result<VersionRow> {
         deployed_at: rows::timestamp(row, 7)?,
         author: optional(row, 8)?,
         note: optional(row, 9)?,
+        signed_by: optional(row, 10)?,
     })
 }
 
@@ -113,13 +128,14 @@ fn activation(row: &PgRow) -> Result<Activation> {
 
 pub(super) fn add(link: &mut Held<'_>, namespace: &str, row: &VersionRow) -> Result<VersionRow> {
     let code = || Args::default().add(namespace).add(&*row.workflow).add(row.digest.0.as_slice()).add(&*row.export);
+    let signed = |args: Args| args.add(row.author.as_deref()).add(row.note.as_deref()).add(row.signed_by.as_deref());
+    link.rows(AGAIN, signed(code().add(time(row.deployed_at))).done()?)?;
     if let Some(known) = link.rows(KNOWN, code().done()?)?.first() {
         return version(known);
     }
     let schema = |schema: &Option<Json>| schema.as_ref().map(|s| s.as_str().to_owned());
     let args = code().add(schema(&row.input_schema)).add(schema(&row.output_schema)).add(time(row.deployed_at));
-    let args = args.add(row.author.as_deref()).add(row.note.as_deref());
-    let added = link.rows(ADD, args.done()?)?;
+    let added = link.rows(ADD, signed(args).done()?)?;
     added.first().map_or_else(|| Err(unreadable("a version that was added and is not there")), version)
 }
 
@@ -133,7 +149,7 @@ pub(super) fn activate(
     let found = link.rows(ACTIVATIONS, named().add(1_i64).done()?)?.first().map(activation).transpose()?;
     let mut numbers: Vec<i64> = vec![next.version.into()];
     numbers.extend(next.canary.map(|c| i64::from(c.version)).filter(|canary| *canary != i64::from(next.version)));
-    let known = link.rows(SOME, named().add(numbers.clone()).done()?)?.len();
+    let known = link.rows(THERE, named().add(numbers.clone()).done()?)?.len();
     if found.map_or(0, |a| a.number) != last || known != numbers.len() {
         return Ok(None);
     }
@@ -147,6 +163,22 @@ pub(super) fn activate(
     let args = args.add(canary.0).add(canary.1).add(limits).add(time(next.at));
     link.rows(NOTE, args.add(next.author.as_deref()).add(next.reason.as_deref()).done()?)?;
     Ok(Some(next))
+}
+
+pub(super) fn delete(
+    link: &mut Held<'_>,
+    namespace: &str,
+    workflow: &str,
+    number: u32,
+    last: u64,
+    at: Timestamp,
+) -> Result<bool> {
+    let named = || Args::default().add(namespace).add(workflow);
+    let newest = link.rows(ACTIVATIONS, named().add(1_i64).done()?)?.first().map(activation).transpose()?;
+    if newest.as_ref().map_or(0, |a| a.number) != last || newest.is_some_and(|a| a.names(number)) {
+        return Ok(false);
+    }
+    Ok(link.rows(DELETE, named().add(i64::from(number)).add(time(at)).done()?)?.len() == 1)
 }
 
 impl PostgresStore {
@@ -187,7 +219,7 @@ impl PostgresStore {
         self.all(ACTIVATIONS, args, activation)
     }
 
-    /// Versions are never changed or deleted while they are activated, so two statements tell what one would.
+    /// Versions do not change, and are there also when they are deleted, so two statements tell what one would.
     pub(super) fn read_standing(
         &self,
         namespace: &Namespace,

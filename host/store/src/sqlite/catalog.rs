@@ -1,7 +1,7 @@
 //! The catalog in SQLite.
 
 use relive_core::{
-    Digest, Namespace,
+    Digest, Namespace, Timestamp,
     ports::{
         Activation, ActivityRow, Catalog, ComponentMeta, Implementation, PreflightRow, QueueLimits, QueueRow,
         RateLimit, Standing, StoreError, StoreErrorKind, VersionRow,
@@ -90,6 +90,17 @@ impl Catalog for SqliteStore {
         next: &Activation,
     ) -> std::result::Result<Option<Activation>, StoreError> {
         self.writer.write(|conn| versions::activate(conn, namespace.as_str(), last, next))
+    }
+
+    fn delete_version(
+        &self,
+        namespace: &Namespace,
+        workflow: &str,
+        version: u32,
+        last: u64,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.writer.write(|conn| versions::delete(conn, namespace.as_str(), workflow, version, last, at))
     }
 
     fn standing(&self, namespace: &Namespace, workflow: &str) -> std::result::Result<Option<Standing>, StoreError> {

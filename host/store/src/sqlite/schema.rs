@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../../migrations/sqlite/0006_queues_and_failed_tasks.sql"),
     include_str!("../../../../migrations/sqlite/0007_artifacts.sql"),
     include_str!("../../../../migrations/sqlite/0008_activations.sql"),
+    include_str!("../../../../migrations/sqlite/0009_versions_end.sql"),
 ];
 /// "RLIV" in the file's header: the database is ours.
 pub(super) const APPLICATION_ID: i64 = 0x524c_4956;

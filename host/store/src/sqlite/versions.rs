@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use relive_core::ports::{Activation, ActivationKind, Canary, PreflightRow, Standing, VersionRow};
+use relive_core::{
+    Timestamp,
+    ports::{Activation, ActivationKind, Canary, PreflightRow, Standing, VersionRow},
+};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params, types::ValueRef};
 
 use super::{
@@ -12,7 +15,7 @@ use super::{
 };
 
 const VERSION: &str =
-    "workflow, version, digest, export, input_schema, output_schema, active, deployed_at, author, note";
+    "workflow, version, digest, export, input_schema, output_schema, active, deployed_at, author, note, signed_by";
 const ACTIVATION: &str = "workflow, number, kind, version, canary, share, limits, at, author, reason";
 
 fn optional(row: &Row<'_>, column: usize) -> Result<Option<Arc<str>>> {
@@ -34,6 +37,7 @@ fn version(row: &Row<'_>) -> Result<VersionRow> {
         deployed_at: rows::timestamp(row, 7)?,
         author: optional(row, 8)?,
         note: optional(row, 9)?,
+        signed_by: optional(row, 10)?,
     })
 }
 
@@ -63,7 +67,14 @@ pub(super) fn add(conn: &Connection, namespace: &str, row: &VersionRow) -> Resul
     let sql = format!(
         "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND digest = ?3 AND export = ?4"
     );
-    let code = params![namespace, &*row.workflow, row.digest.0.as_slice(), &*row.export];
+    // One that was deleted is there again, as it is deployed now.
+    let again = "UPDATE versions SET deleted_at = NULL, deployed_at = ?5, author = ?6, note = ?7, signed_by = ?8 \
+                 WHERE namespace = ?1 AND workflow = ?2 AND digest = ?3 AND export = ?4 AND deleted_at IS NOT NULL";
+    let (digest, at) = (row.digest.0.as_slice(), time(row.deployed_at));
+    let (author, note, signed_by) = (row.author.as_deref(), row.note.as_deref(), row.signed_by.as_deref());
+    let code = params![namespace, &*row.workflow, digest, &*row.export, at, author, note, signed_by];
+    conn.prepare_cached(again)?.execute(code)?;
+    let code = params![namespace, &*row.workflow, digest, &*row.export];
     if let Some(known) = conn.prepare_cached(&sql)?.query_row(code, version).optional()? {
         return Ok(known);
     }
@@ -71,25 +82,29 @@ pub(super) fn add(conn: &Connection, namespace: &str, row: &VersionRow) -> Resul
     let last: u32 = conn.prepare_cached(last)?.query_row(params![namespace, &*row.workflow], |row| row.get(0))?;
     let new = VersionRow { version: last + 1, active: false, ..row.clone() };
     let sql =
-        format!("INSERT INTO versions (namespace, {VERSION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10)");
+        format!("INSERT INTO versions (namespace, {VERSION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8, ?9, ?10, ?11)");
     conn.prepare_cached(&sql)?.execute(params![
         namespace,
         &*new.workflow,
         new.version,
-        new.digest.0.as_slice(),
+        digest,
         &*new.export,
         new.input_schema.as_ref().map(|s| s.as_str()),
         new.output_schema.as_ref().map(|s| s.as_str()),
-        time(new.deployed_at),
-        new.author.as_deref(),
-        new.note.as_deref(),
+        at,
+        author,
+        note,
+        signed_by,
     ])?;
     Ok(new)
 }
 
-/// The version with this number.
+/// The version with this number, if it is not deleted.
 fn numbered(conn: &Connection, namespace: &str, workflow: &str, number: u32) -> Result<Option<VersionRow>> {
-    let sql = format!("SELECT {VERSION} FROM versions WHERE namespace = ?1 AND workflow = ?2 AND version = ?3");
+    let sql = format!(
+        "SELECT {VERSION} FROM versions \
+         WHERE namespace = ?1 AND workflow = ?2 AND version = ?3 AND deleted_at IS NULL"
+    );
     conn.prepare_cached(&sql)?.query_row(params![namespace, workflow, number], version).optional()
 }
 
@@ -131,6 +146,23 @@ pub(super) fn activate(conn: &Connection, namespace: &str, last: u64, next: &Act
     Ok(Some(next))
 }
 
+pub(super) fn delete(
+    conn: &Connection,
+    namespace: &str,
+    workflow: &str,
+    number: u32,
+    last: u64,
+    at: Timestamp,
+) -> Result<bool> {
+    let newest = activations(conn, namespace, workflow, 1)?.pop();
+    if newest.as_ref().map_or(0, |a| a.number) != last || newest.is_some_and(|a| a.names(number)) {
+        return Ok(false);
+    }
+    let sql = "UPDATE versions SET deleted_at = ?4 \
+               WHERE namespace = ?1 AND workflow = ?2 AND version = ?3 AND deleted_at IS NULL";
+    Ok(conn.prepare_cached(sql)?.execute(params![namespace, workflow, number, time(at)])? == 1)
+}
+
 pub(super) fn standing(conn: &Connection, namespace: &str, workflow: &str) -> Result<Option<Standing>> {
     let Some(activation) = activations(conn, namespace, workflow, 1)?.pop() else { return Ok(None) };
     let missing = |number: u32| unreadable(format!("version {number} of {workflow}, which is activated and not there"));
@@ -148,7 +180,8 @@ pub(super) fn activations(conn: &Connection, namespace: &str, workflow: &str, li
 
 pub(super) fn list(conn: &Connection, namespace: &str, workflow: Option<&str>) -> Result<Vec<VersionRow>> {
     let sql = format!(
-        "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND (?2 IS NULL OR workflow = ?2) ORDER BY workflow, version"
+        "SELECT {VERSION} FROM versions WHERE namespace = ?1 AND (?2 IS NULL OR workflow = ?2) AND deleted_at IS NULL \
+         ORDER BY workflow, version"
     );
     conn.prepare_cached(&sql)?.query_map(params![namespace, workflow], version)?.collect()
 }

@@ -1,6 +1,7 @@
 //! Routes of executions: the collection, and `{id}` with what hangs below it. `?run_id=` names a run everywhere.
 
 mod control;
+mod export;
 mod fork;
 mod history;
 pub(super) mod list;
@@ -25,6 +26,7 @@ pub fn of_one() -> OpenApiRouter<Engine> {
         .routes(routes!(show::show))
         .routes(routes!(result::result))
         .routes(routes!(history::history))
+        .routes(routes!(export::export))
         .routes(routes!(signal::signal))
         .routes(routes!(queries::all))
         .routes(routes!(queries::one))
