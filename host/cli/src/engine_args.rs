@@ -48,6 +48,9 @@ pub struct EngineArgs {
     /// Who must have signed what is deployed, by namespace: a TOML file (see docs/versions.md)
     #[arg(long, env = "RELIVE_SIGNERS", hide_env_values = true, value_name = "FILE")]
     pub signers: Option<PathBuf>,
+    /// Start also if open executions differ on this program from the one that ran here last; they will stand blocked
+    #[arg(long, env = "RELIVE_ACCEPT_UPGRADE", hide_env_values = true)]
+    pub accept_upgrade: bool,
 }
 
 impl EngineArgs {

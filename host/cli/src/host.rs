@@ -24,6 +24,7 @@ use crate::{
     deployment::DeployedActivities,
     ledger,
     stores::Opened,
+    upgrade,
     verbs::compile_component,
 };
 
@@ -39,13 +40,21 @@ pub struct HostConfig {
     pub compile: CompileMode,
     /// Offers the native activities `echo`, `ledger` and `fatal`, for benchmarks and crash tests.
     pub bench_activities: bool,
+    /// Starts also if open executions differ on this program from the one before.
+    pub accept_upgrade: bool,
 }
 
 impl HostConfig {
     /// A host in `data_dir` that compiles in a child of this binary.
     #[must_use]
     pub fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir, engine: EngineConfig::default(), compile: compile_child(), bench_activities: false }
+        Self {
+            data_dir,
+            engine: EngineConfig::default(),
+            compile: compile_child(),
+            bench_activities: false,
+            accept_upgrade: false,
+        }
     }
 }
 
@@ -86,6 +95,8 @@ pub enum HostError {
     Http(#[from] HttpHostError),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error("go on with what is open: {0}")]
+    Upgrade(#[from] upgrade::Differs),
     #[error("start the engine: {0}")]
     Engine(Box<relive_core::Error>),
     #[error("start the activities' threads: {0}")]
@@ -101,6 +112,7 @@ impl HostError {
             Self::Sandbox(_) => "sandbox",
             Self::Activities(_) | Self::Http(_) => "activity-host",
             Self::Key(_) => "signing-key",
+            Self::Upgrade(_) => "upgrade-differs",
             Self::Engine(error) => error.code,
             Self::Threads(_) => "threads",
         }
@@ -176,10 +188,12 @@ impl Host {
                 .native_raw("fatal", |_, _| async move { fatal() });
         }
         let registry = registry.build();
+        let guests = SandboxGuests::new(sandbox.clone(), catalog.clone());
+        upgrade::check(&config.data_dir, &sandbox, &*store.history, &guests, config.accept_upgrade)?;
         let parts = EngineParts {
             store: store.history.clone(),
             images: store.images.clone(),
-            guests: Arc::new(SandboxGuests::new(sandbox.clone(), catalog.clone())),
+            guests: Arc::new(guests),
             catalog,
             activities: Arc::new(registry.clone()),
             activity_host: Arc::new(DeployedActivities { sandbox, wasm, http, registry }),

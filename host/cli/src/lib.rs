@@ -22,6 +22,7 @@ pub mod serve;
 mod signers;
 mod stores;
 mod stream;
+mod upgrade;
 mod verbs;
 mod wait;
 mod wire;

@@ -45,6 +45,7 @@ mod stripes;
 mod threads;
 mod timers;
 mod traces;
+mod upgrade;
 pub mod versions;
 pub mod views;
 mod waiters;
@@ -73,3 +74,4 @@ pub use requests::{
     SignalRequest, StartPolicy, StartRequest, Target,
 };
 pub use sandboxed::{SandboxGuests, inspection_view};
+pub use upgrade::{UpgradeReport, check_open};

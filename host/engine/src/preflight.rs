@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use crate::{context::Context, facade::store_error, schema};
 
 pub use files::preflight_files;
+pub(crate) use verdict::relive;
 pub use verdict::{PreflightOutcome, Verdict};
 
 /// Rows of a list that are read at once.
@@ -436,7 +437,7 @@ fn mixed(key: u64) -> u64 {
 /// Walks the workflow's executions that stand like this, newest first, until it is told to stop.
 fn walk(work: &Work<'_>, status: Status, take: &mut dyn FnMut(ExecutionRow) -> bool) -> Result<(), Error> {
     let filter = ListFilter {
-        namespace: work.request.namespace.clone(),
+        namespace: Some(work.request.namespace.clone()),
         workflow: Some(work.request.workflow.clone()),
         workflow_id: None,
         status: Some(status),

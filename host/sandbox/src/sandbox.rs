@@ -112,6 +112,12 @@ impl Sandbox {
         Ok(Self(Arc::new(Inner { workflow, activity, reactors, compiler, cache, hits, misses, rejected })))
     }
 
+    /// Changes with everything that native code of workflows depends on, in hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        self.0.workflow.fingerprint()
+    }
+
     /// The checks that neither compile nor run anything; the descriptions stay empty.
     pub fn check(&self, upload: &[u8]) -> Result<Inspection, AdmissionError> {
         Ok(admission::check(upload, self.0.workflow.features())?.inspection)

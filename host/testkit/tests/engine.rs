@@ -214,7 +214,7 @@ async fn continue_as_new_carries_unread_messages() {
     host.until("the second run has ended", ended).await;
     let trace = host.ended("w").await.result.expect("a result").to_string();
     assert!(trace.find("m1").expect("m1") < trace.find("m2").expect("m2"), "{trace}");
-    let filter = ListFilter { namespace: Namespace::default(), ..ListFilter::default() };
+    let filter = ListFilter::default();
     let runs = host.engine.list(filter, None, 10).await.expect("a list").executions;
     assert_eq!(runs.iter().map(|r| r.status).collect::<Vec<_>>(), [Status::Completed, Status::ContinuedAsNew]);
     host.verify().await;

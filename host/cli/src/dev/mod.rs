@@ -59,6 +59,7 @@ pub fn run(args: &DevArgs, json: bool) -> Result<Exit, Failure> {
     raise_open_files();
     let mut config = HostConfig::new(args.data.clone());
     config.engine = args.engine.config()?;
+    config.accept_upgrade = args.engine.accept_upgrade;
     let grace = config.engine.shutdown_grace;
     config.bench_activities = args.bench_activities;
     let host = Host::open(config).map_err(not_opened)?;

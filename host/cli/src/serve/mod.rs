@@ -70,6 +70,7 @@ pub fn run(args: &ServeArgs, json: bool) -> Result<Exit, Failure> {
         .map_err(|e| Failure::new(Exit::Failed, e.code(), format!("failed to open the store: {e}")))?;
     let mut config = HostConfig::new(args.data.clone());
     config.engine = args.engine.config()?;
+    config.accept_upgrade = args.engine.accept_upgrade;
     config.bench_activities = args.bench_activities;
     let broker = match &args.queue {
         Some(url) => Some(runtime.block_on(broker::open(url, &host_id, args.queue_replicas))?),

@@ -352,7 +352,8 @@ impl StoreError {
 /// Which executions to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    pub namespace: Namespace,
+    /// Absent: of all namespaces.
+    pub namespace: Option<Namespace>,
     pub workflow: Option<String>,
     pub workflow_id: Option<WorkflowId>,
     pub status: Option<Status>,
@@ -362,7 +363,7 @@ impl ListFilter {
     /// Whether the row is one of those.
     #[must_use]
     pub fn holds(&self, row: &ExecutionRow) -> bool {
-        row.execution.namespace == self.namespace
+        self.namespace.as_ref().is_none_or(|ns| *ns == row.execution.namespace)
             && self.workflow.as_ref().is_none_or(|w| **w == *row.workflow)
             && self.workflow_id.as_ref().is_none_or(|id| *id == row.execution.workflow_id)
             && self.status.is_none_or(|status| status == row.status)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use relive_core::{
-    Error, Namespace, RunKey,
+    Error, RunKey,
     event::{EventType, HistoryEvent},
     guest::Guest,
     life::{Record, TurnError},
@@ -126,8 +126,7 @@ pub(crate) fn audit(engine: &Engine, per_minute: u32, stop: &dyn Fn() -> bool) {
     let pause = Duration::from_secs(60) / per_minute.max(1);
     let mut before = None;
     while !stop() {
-        let filter =
-            ListFilter { namespace: Namespace::default(), status: Some(Status::Running), ..Default::default() };
+        let filter = ListFilter { status: Some(Status::Running), ..ListFilter::default() };
         let rows = engine.context.store.list(&filter, before, PAGE).unwrap_or_default();
         before = rows.last().map(|row| row.key).filter(|_| rows.len() == PAGE);
         for row in &rows {

@@ -37,7 +37,7 @@ impl Engine {
                 engine.check(&row, deep, &mut report)?;
                 return Ok(report);
             }
-            let filter = ListFilter { namespace, ..ListFilter::default() };
+            let filter = ListFilter { namespace: Some(namespace), ..ListFilter::default() };
             let mut before: Option<RunKey> = None;
             loop {
                 let rows = engine.context.store.list(&filter, before, PAGE).map_err(store_error)?;

@@ -99,7 +99,7 @@ pub(super) fn of(context: &Context, ready: &Ready, row: &ExecutionRow, always: b
 }
 
 /// Relives a history on other code, which `instantiate` makes an instance of.
-pub(super) fn relive(
+pub(crate) fn relive(
     instantiate: &dyn Fn(Cursor) -> Result<Box<dyn Guest>, GuestFault>,
     digest: Digest,
     record: Record,

@@ -270,8 +270,9 @@ pub fn list_and_page(store: &dyn Store) {
     assert_eq!(keys(&ListFilter { workflow_id: Some(workflow_id("w3")), ..all.clone() }, None, 100), [3]);
     assert_eq!(keys(&ListFilter { workflow: Some("order".to_owned()), ..all.clone() }, Some(2), 1), [1]);
     assert_eq!(keys(&ListFilter { workflow: Some("none".to_owned()), ..all.clone() }, None, 100), [0_usize; 0]);
-    let elsewhere = relive_core::Namespace::new("other").unwrap();
-    assert_eq!(keys(&ListFilter { namespace: elsewhere, ..all }, None, 100), [0_usize; 0]);
+    let of = |name: &str| ListFilter { namespace: Some(relive_core::Namespace::new(name).unwrap()), ..all.clone() };
+    assert_eq!(keys(&of("other"), None, 100), [0_usize; 0]);
+    assert_eq!(keys(&of("default"), None, 100), [6, 5, 4, 3, 2, 1, 0]);
 }
 
 pub fn published_values(store: &dyn Store) {

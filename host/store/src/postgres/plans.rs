@@ -19,7 +19,9 @@ fn statements() -> Vec<(&'static str, String)> {
     let everything = Part::ALL;
     let bits = |parts: &[Part]| parts.iter().fold(0, |bits, part| bits | part.bit());
     let list = |filter: relive_core::ports::ListFilter| read::list(&filter, None, 10).0;
-    let filter = relive_core::ports::ListFilter::default;
+    let anywhere = relive_core::ports::ListFilter::default;
+    let filter = || relive_core::ports::ListFilter { namespace: Some(relive_core::Namespace::default()), ..anywhere() };
+    let open = relive_core::ports::ListFilter { status: Some(relive_core::ports::Status::Running), ..anywhere() };
     let status = |status| relive_core::ports::ListFilter { status: Some(status), ..filter() };
     let owned = |sql: &str| sql.to_owned();
     vec![
@@ -50,6 +52,7 @@ fn statements() -> Vec<(&'static str, String)> {
         ("what is to be published", owned(outbox::UNPUBLISHED)),
         ("what was published", owned(outbox::PUBLISHED)),
         ("list: all", list(filter())),
+        ("list: open, of all namespaces", list(open)),
         ("list: a workflow's", list(relive_core::ports::ListFilter { workflow: Some("w".to_owned()), ..filter() })),
         ("list: running", list(status(relive_core::ports::Status::Running))),
         ("list: blocked", list(status(relive_core::ports::Status::Blocked))),

@@ -119,17 +119,17 @@ pub(super) fn shards_of(shards: &ShardSet) -> Vec<i16> {
 pub(super) fn list(filter: &ListFilter, before: Option<RunKey>, limit: usize) -> (String, Args) {
     let named = filter.workflow_id.is_some() || filter.workflow.is_some();
     // Without a name the way is by key or status; the namespace's term must not lure the planner to an index.
-    let namespace = if named { "namespace" } else { "(namespace || '')" };
-    let mut sql = format!(
-        concat!("SELECT ", rows::execution_columns!(), " FROM executions WHERE key < $1 AND {} = $2"),
-        namespace
-    );
-    let mut args = Args::default().add(before.map_or(i64::MAX, key_of)).add(filter.namespace.as_str().to_owned());
-    let mut next = 3;
+    let mut sql = concat!("SELECT ", rows::execution_columns!(), " FROM executions WHERE key < $1").to_owned();
+    let mut args = Args::default().add(before.map_or(i64::MAX, key_of));
+    let mut next = 2;
     let mut also = |column: &str| {
         sql += &format!(" AND {column} = ${next}");
         next += 1;
     };
+    if let Some(namespace) = &filter.namespace {
+        also(if named { "namespace" } else { "(namespace || '')" });
+        args = args.add(namespace.as_str().to_owned());
+    }
     if let Some(id) = &filter.workflow_id {
         also("workflow_id");
         args = args.add(id.as_str().to_owned());

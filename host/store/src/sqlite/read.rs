@@ -55,14 +55,15 @@ pub(super) fn list(
 ) -> Result<Vec<ExecutionRow>> {
     let before = before.map_or(i64::MAX, |key| key.0.cast_signed());
     let status = filter.status.map(status_code);
-    let mut sql = format!("SELECT {EXECUTION} FROM executions WHERE key < :before AND +namespace = :namespace");
+    let mut sql = format!("SELECT {EXECUTION} FROM executions WHERE key < :before");
     let mut params: Vec<(&str, &dyn ToSql)> = vec![(":before", &before)];
-    let namespace = filter.namespace.as_str();
-    params.push((":namespace", &namespace));
+    let namespace = filter.namespace.as_ref().map(Namespace::as_str);
     let id = filter.workflow_id.as_ref().map(WorkflowId::as_str);
-    if id.is_some() || filter.workflow.is_some() {
+    if namespace.is_some() {
         // By name an index is the better way, so the namespace's term must be one that it can use.
-        sql = sql.replace("+namespace", "namespace");
+        let named = id.is_some() || filter.workflow.is_some();
+        sql += if named { " AND namespace = :namespace" } else { " AND +namespace = :namespace" };
+        params.push((":namespace", &namespace));
     }
     if id.is_some() {
         sql += " AND workflow_id = :id";

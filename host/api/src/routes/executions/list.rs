@@ -90,7 +90,7 @@ pub async fn list(
 ) -> Result<Response, Problem> {
     let workflow_id = query.workflow_id.as_deref().map(WorkflowId::new).transpose();
     let filter = ListFilter {
-        namespace,
+        namespace: Some(namespace),
         workflow: query.workflow,
         workflow_id: workflow_id.map_err(|e| Problem::invalid("invalid-name", e.to_string()))?,
         status: query.status.as_deref().map(status).transpose()?,
