@@ -406,3 +406,33 @@ fn only_what_its_signers_signed_is_deployed() {
     let (code, _, err) = run(&["deploy", &wasm, "--name", "greet"]);
     assert_ne!(code, OK, "{err}");
 }
+
+/// Another program finds executions that do not come through on it, and leaves them alone unless it is told otherwise.
+#[test]
+fn a_program_that_differs_from_the_one_before_says_so_before_it_takes_anything_up() {
+    let site = Site::with(&["approval"]);
+    waiting(&site, &["one", "two"]);
+    let earlier = reworded(&site, "please approve: ", "kindly approve: ").display().to_string();
+    assert_eq!(site.cli(&["deploy", &earlier, "--no-activate"]).0, OK);
+    let data = site.data();
+    let said = || std::fs::read_to_string(data.join("host.log")).expect("a log");
+    let Site { host, dir, .. } = site;
+    assert_eq!(host.stop(), Some(0));
+    std::fs::write(data.join("engine"), "another program").expect("written");
+    let host = Host::start(relive(), &data, &[("RELIVE_LOG", "info")]).expect("what is open comes through");
+    assert!(said().contains("open executions come through on it"), "{}", said());
+    assert_eq!(host.stop(), Some(0));
+    // As if the component that they are on did other things than it did.
+    let database = rusqlite::Connection::open(data.join("relive.db")).expect("a database");
+    let other =
+        "UPDATE executions SET digest = (SELECT digest FROM versions WHERE workflow = 'approval' AND version = 2)";
+    assert!(database.execute(other, []).expect("changed") >= 2);
+    drop(database);
+    std::fs::write(data.join("engine"), "another program").expect("written");
+    assert!(Host::start(relive(), &data, &[]).is_none(), "it does not start");
+    assert!(said().contains("2 of 2 open executions") && said().contains("--accept-upgrade"), "{}", said());
+    let host = Host::start(relive(), &data, &[("RELIVE_ACCEPT_UPGRADE", "true")]).expect("as it was told");
+    assert_eq!(host.stop(), Some(0));
+    assert!(Host::start(relive(), &data, &[]).is_some_and(|host| host.stop() == Some(0)), "it has been asked");
+    drop(dir);
+}
