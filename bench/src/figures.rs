@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use crate::{
     Figures, cluster, crowds,
     host::{Host, guest},
-    raw, turns, versions, wake, workers,
+    raw, switches, turns, versions, wake, workers,
 };
 
 type Measure = fn(&Path) -> anyhow::Result<Figures>;
@@ -44,6 +44,8 @@ pub const ALL: &[(&str, Measure)] = &[
     ("failover", cluster::failover),
     ("versions", versions::embedded),
     ("pg-versions", versions::shared),
+    ("switches", switches::embedded),
+    ("pg-switches", switches::shared),
 ];
 
 pub const RUNS: usize = 5;

@@ -9,6 +9,7 @@ mod figures;
 mod host;
 mod http;
 mod raw;
+mod switches;
 mod turns;
 mod versions;
 mod wake;

@@ -1,6 +1,7 @@
 //! A cluster under everything that goes wrong at once: two hosts, two workers, PostgreSQL and NATS as processes, orders
 //! without pause, versions that come and go under them, and one fault after the other by a plan that its seed makes
-//! again. In the end nothing is lost, nothing is done twice, nothing is stuck, and the checker finds nothing.
+//! again. In the end nothing is lost, nothing is done twice, nothing is stuck, and the checker finds nothing. The same for one
+//! host on its own database, with what can go wrong there.
 //!
 //! `RELIVE_CHAOS_SECONDS` is how long faults go on (`make chaos`: half an hour), `RELIVE_SEED` repeats a plan.
 
@@ -19,24 +20,28 @@ use std::{
 
 use common::{BASE, Rng};
 use load::Load;
-use plan::{Deck, FAULTS, Fault};
+use plan::{ALONE, Deck, FAULTS, Fault};
 use serde_json::{Value, json};
 use storm::Storm;
 use world::World;
 
 /// How long faults go on if nobody says otherwise: with the rest, three minutes.
 const SECONDS: u64 = 150;
+/// The same for one host on its own, which gets two thirds of what is said.
+const SECONDS_ALONE: u64 = 20;
 /// Orders that have to be begun and completed after a fault before the next one.
 const PROGRESS: usize = 8;
 /// How long that may take, from the moment of the fault.
 const RECOVERY: Duration = Duration::from_secs(60);
 /// After the last fault, everything ends within this.
 const SETTLING: Duration = Duration::from_secs(120);
+/// One in so many orders is relived at the end.
+const RELIVED: usize = 4;
 /// Fewer would not be load.
 const ORDERS_A_MINUTE: u64 = 60;
 
-fn seconds() -> u64 {
-    std::env::var("RELIVE_CHAOS_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS)
+fn told() -> Option<u64> {
+    std::env::var("RELIVE_CHAOS_SECONDS").ok()?.parse().ok()
 }
 
 /// All histories hold what was promised, and every event of them has its order's correlation id.
@@ -44,7 +49,13 @@ fn check(world: &World, load: &Load) -> (u64, u64) {
     let report = world.ask_any("POST", &format!("{BASE}/verify"), &json!({}));
     assert_eq!(report["findings"], json!([]), "{report:#}");
     let (mut events, mut correlated) = (0, 0);
-    for order in load.all() {
+    for (n, order) in load.all().into_iter().enumerate() {
+        if n.is_multiple_of(RELIVED) {
+            // On the version that its events name.
+            let path = format!("{BASE}/executions/{order}/verify?deep=true");
+            let report = world.ask_any("POST", &path, &json!({}));
+            assert_eq!((&report["findings"], &report["relived"]), (&json!([]), &json!(1)), "{order}: {report:#}");
+        }
         let history = world.ask_any("GET", &format!("{BASE}/executions/{order}/history?limit=1000"), &Value::Null);
         for event in history["events"].as_array().expect("events") {
             events += 1;
@@ -63,11 +74,20 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
         eprintln!("skipped: there are no servers (scripts/servers finds them)");
         return;
     };
-    let mut deck = Deck::new(Rng::from_environment());
+    chaos(&mut world, &FAULTS, told().unwrap_or(SECONDS));
+}
+
+#[test]
+fn chaos_on_one_machine_loses_nothing_and_does_nothing_twice() {
+    chaos(&mut World::alone(), &ALONE, told().map_or(SECONDS_ALONE, |seconds| seconds * 2 / 3));
+}
+
+fn chaos(world: &mut World, faults: &'static [Fault], seconds: u64) {
+    let mut deck = Deck::new(faults, Rng::from_environment());
     let load = Load::start(world.addresses());
     load.completes(PROGRESS, RECOVERY).expect("orders complete before anything goes wrong");
     let storm = Storm::begin(world.addresses(), load.orders(), Rng(deck.seed() ^ 0x5707));
-    let (began, length) = (Instant::now(), Duration::from_secs(seconds()));
+    let (began, length) = (Instant::now(), Duration::from_secs(seconds));
     let mut done: BTreeMap<Fault, u64> = BTreeMap::new();
     let mut worst = (Duration::ZERO, Fault::KillHost);
     while began.elapsed() < length {
@@ -85,12 +105,12 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
     let changes = storm.end();
     let account = load.end(SETTLING);
     assert!(account.open.is_empty(), "stuck: {:?}\n{}{}", account.open, world.about(&account.open), world.said());
-    let (events, correlated) = check(&world, &load);
+    let (events, correlated) = check(world, &load);
     let effects = sink::read(&world.sink());
     let (lost, doubled) = (effects.missing(&load.all()), effects.doubled());
     println!("seed and plan      {}", deck.seed());
-    for fault in FAULTS {
-        println!("{:<18} {}", format!("{fault:?}"), done.get(&fault).unwrap_or(&0));
+    for fault in faults {
+        println!("{:<18} {}", format!("{fault:?}"), done.get(fault).unwrap_or(&0));
     }
     println!("versions           {changes:?}");
     println!("orders             {} acknowledged, {} completed", account.acknowledged, account.completed);
@@ -101,13 +121,13 @@ fn chaos_loses_nothing_and_does_nothing_twice() {
     assert!(lost.is_empty(), "acknowledged, and their effects are missing: {lost:?}");
     assert!(doubled.is_empty(), "the same attempt twice: {doubled:?}");
     assert_eq!((events, account.acknowledged), (correlated, account.completed));
-    assert!(account.completed >= ORDERS_A_MINUTE * seconds() / 60, "{} orders are no load", account.completed);
+    assert!(account.completed >= ORDERS_A_MINUTE * seconds / 60, "{} orders are no load", account.completed);
     // Of each change some came through, whatever went wrong meanwhile.
-    let few = seconds() / 150;
+    let few = seconds / 150;
     let kinds = ["deployed", "activated", "canaries", "rolled back", "pre-flights", "migrated"];
     assert!(kinds.iter().all(|kind| changes.get(kind).is_some_and(|n| *n >= few.min(6))), "{changes:?}");
     // Each fault has its turn before any has its next.
-    let rounds = done.values().sum::<u64>() / FAULTS.len() as u64;
-    assert!(rounds >= seconds() / 150, "{done:?}");
-    assert!(FAULTS.iter().all(|fault| done.get(fault).is_some_and(|n| *n >= rounds)), "{done:?}");
+    let rounds = done.values().sum::<u64>() / faults.len() as u64;
+    assert!(rounds >= seconds / 150, "{done:?}");
+    assert!(faults.iter().all(|fault| done.get(fault).is_some_and(|n| *n >= rounds)), "{done:?}");
 }

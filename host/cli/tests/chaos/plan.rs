@@ -48,21 +48,26 @@ pub const FAULTS: [Fault; 14] = [
     Fault::Redeliver,
 ];
 
+/// What can go wrong with one host on its own.
+pub const ALONE: [Fault; 5] =
+    [Fault::KillHost, Fault::KillHostAtPoint, Fault::EndHost, Fault::KillWorker, Fault::StopWorker];
+
 pub struct Deck {
+    faults: &'static [Fault],
     rng: Rng,
     seed: u64,
     left: Vec<Fault>,
 }
 
 impl Deck {
-    pub fn new(rng: Rng) -> Self {
+    pub fn new(faults: &'static [Fault], rng: Rng) -> Self {
         let seed = rng.0;
-        Self { rng, seed, left: Vec::new() }
+        Self { faults, rng, seed, left: Vec::new() }
     }
 
     pub fn draw(&mut self) -> Fault {
         if self.left.is_empty() {
-            self.left = FAULTS.to_vec();
+            self.left = self.faults.to_vec();
         }
         let at = self.rng.between(0, self.left.len() as u64 - 1) as usize;
         self.left.swap_remove(at)

@@ -25,7 +25,7 @@ use crate::{
         BASE, Rng,
         cluster::{command, deploy, shared},
         python::Python,
-        until,
+        relive, until,
     },
     plan::Fault,
 };
@@ -55,25 +55,39 @@ const HINTS: usize = 60;
 struct Site {
     id: &'static str,
     port: u16,
-    /// Its way to PostgreSQL.
-    proxy: Proxy,
+    /// Its way to PostgreSQL, if it has one.
+    proxy: Option<Proxy>,
     host: Option<Host>,
+}
+
+/// What hosts share.
+struct Servers {
+    nats: Nats,
+    postgres: Postgres,
+    broker: NatsQueue,
+    runtime: Runtime,
 }
 
 pub struct World {
     // In the order in which they are to end.
     workers: Vec<Option<Python>>,
     sites: Vec<Site>,
-    nats: Nats,
-    postgres: Postgres,
-    broker: NatsQueue,
-    runtime: Runtime,
+    /// None: one host on its own database.
+    servers: Option<Servers>,
     /// Appends that were refused because their epoch was over.
     fenced: u64,
     dir: tempfile::TempDir,
 }
 
 impl World {
+    /// One host on this machine alone, and its workers.
+    pub fn alone() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let site = Site { id: HOSTS[0], port: free_port().expect("a port"), proxy: None, host: None };
+        let world = Self { workers: vec![None, None], sites: vec![site], servers: None, fenced: 0, dir };
+        world.begun()
+    }
+
     /// None: the programs of the servers are not known.
     pub fn start() -> Option<Self> {
         let dir = tempfile::tempdir().expect("a directory");
@@ -89,19 +103,25 @@ impl World {
         let sites = HOSTS.map(|id| Site {
             id,
             port: free_port().expect("a port"),
-            proxy: Proxy::start(postgres.address()).expect("a proxy"),
+            proxy: Some(Proxy::start(postgres.address()).expect("a proxy")),
             host: None,
         });
-        let mut world =
-            Self { workers: vec![None, None], sites: sites.into(), nats, postgres, broker, runtime, fenced: 0, dir };
-        for n in 0..HOSTS.len() {
-            assert!(world.launch(n, None), "the host starts");
+        let servers = Some(Servers { nats, postgres, broker, runtime });
+        let world = Self { workers: vec![None, None], sites: sites.into(), servers, fenced: 0, dir };
+        Some(world.begun())
+    }
+
+    fn begun(mut self) -> Self {
+        for n in 0..self.sites.len() {
+            assert!(self.launch(n, None), "the host starts");
         }
-        let hosts: Vec<&Host> = world.sites.iter().filter_map(|site| site.host.as_ref()).collect();
-        until("both hosts to have shards", || hosts.iter().all(|host| shared(host)));
+        let hosts: Vec<&Host> = self.sites.iter().filter_map(|site| site.host.as_ref()).collect();
+        if self.servers.is_some() {
+            until("both hosts to have shards", || hosts.iter().all(|host| shared(host)));
+        }
         deploy(hosts[0]);
-        (0..world.workers.len()).for_each(|n| world.hire(n));
-        Some(world)
+        (0..self.workers.len()).for_each(|n| self.hire(n));
+        self
     }
 
     pub fn addresses(&self) -> Vec<String> {
@@ -118,17 +138,30 @@ impl World {
         let data = self.dir.path().join(site.id);
         let ledger = self.dir.path().join("ledger").display().to_string();
         let listen = format!("127.0.0.1:{}", site.port);
-        let (store, queue) = (self.postgres.url(site.proxy.address), self.nats.url());
-        let mut env = vec![("RELIVE_QUEUE", &*queue), ("RELIVE_LEDGER", &*ledger), ("RELIVE_IMAGE_EVERY", "10")];
-        env.push(("RELIVE_LISTEN", &*listen));
+        let mut env = vec![("RELIVE_LEDGER", &*ledger), ("RELIVE_IMAGE_EVERY", "10"), ("RELIVE_LISTEN", &*listen)];
         env.extend(abort_at.map(|point| ("RELIVE_ABORT_AT", point)));
-        site.host = Host::launch(command(&store, &env, &data, site.id), &data);
+        let command = match (&self.servers, &site.proxy) {
+            (Some(servers), Some(proxy)) => {
+                let (store, queue) = (servers.postgres.url(proxy.address), servers.nats.url());
+                env.push(("RELIVE_QUEUE", &*queue));
+                command(&store, &env, &data, site.id)
+            }
+            _ => {
+                let mut command = Command::new(relive());
+                let data = data.display().to_string();
+                command.args(["dev", "--bench-activities", "--listen", &listen, "--data", &data]);
+                command.env("RELIVE_LOG", "info").envs(env);
+                command
+            }
+        };
+        site.host = Host::launch(command, &data);
         site.host.is_some()
     }
 
-    /// One worker over HTTP, from one host alone; one over NATS, from all of them.
+    /// One worker over HTTP, from one host alone; one over NATS, from all of them, if there is a broker.
     fn hire(&mut self, n: usize) {
-        let server = if n == 0 { format!("http://127.0.0.1:{}", self.sites[0].port) } else { self.nats.url() };
+        let broker = self.servers.as_ref().filter(|_| n > 0).map(|servers| servers.nats.url());
+        let server = broker.unwrap_or_else(|| format!("http://127.0.0.1:{}", self.sites[0].port));
         let arguments = [server, self.sink().display().to_string()];
         let arguments = arguments.each_ref().map(String::as_str);
         self.workers[n] = Some(Python::start("host/cli/tests/chaos/worker.py", &arguments, self.dir.path()));
@@ -136,7 +169,7 @@ impl World {
 
     /// Does it, and mends what does not mend itself.
     pub fn commit(&mut self, fault: Fault, rng: &mut Rng) {
-        let n = rng.between(0, HOSTS.len() as u64 - 1) as usize;
+        let n = rng.between(0, self.sites.len() as u64 - 1) as usize;
         match fault {
             Fault::KillHost => {
                 self.kill(n);
@@ -167,20 +200,23 @@ impl World {
                 assert!(self.launch(n, None), "the host starts");
             }
             Fault::KillPostgres => {
-                self.postgres.kill();
-                self.postgres.start_again().expect("PostgreSQL");
+                let postgres = &mut self.servers().postgres;
+                postgres.kill();
+                postgres.start_again().expect("PostgreSQL");
             }
             Fault::KillNats => {
-                self.nats.kill();
+                let nats = &mut self.servers().nats;
+                nats.kill();
                 std::thread::sleep(A_WHILE);
-                self.nats.start_again().expect("NATS");
+                nats.start_again().expect("NATS");
             }
             Fault::WipeNats => {
-                self.nats.kill();
-                self.nats.wipe().expect("wiped");
-                self.nats.start_again().expect("NATS");
+                let nats = &mut self.servers().nats;
+                nats.kill();
+                nats.wipe().expect("wiped");
+                nats.start_again().expect("NATS");
             }
-            Fault::Cut => self.sites[n].proxy.cut(),
+            Fault::Cut => self.proxy(n).cut(),
             Fault::Stall => self.for_a_while(n, Proxy::stall),
             Fault::Delay => self.for_a_while(n, |proxy| proxy.delay(Duration::from_millis(30))),
             Fault::LoseReplies => self.lose_replies(n, rng.between(1, 5) as usize),
@@ -198,6 +234,14 @@ impl World {
         }
     }
 
+    fn servers(&mut self) -> &mut Servers {
+        self.servers.as_mut().expect("hosts share something")
+    }
+
+    fn proxy(&self, n: usize) -> &Proxy {
+        self.sites[n].proxy.as_ref().expect("the host has a way to PostgreSQL")
+    }
+
     fn kill(&mut self, n: usize) {
         if let Some(host) = self.sites[n].host.take() {
             host.kill();
@@ -211,14 +255,14 @@ impl World {
     }
 
     fn for_a_while(&self, n: usize, what: impl Fn(&Proxy)) {
-        what(&self.sites[n].proxy);
+        what(self.proxy(n));
         std::thread::sleep(A_WHILE);
-        self.sites[n].proxy.pass();
+        self.proxy(n).pass();
     }
 
     /// Answers get lost for as long as it takes until so many were.
     fn lose_replies(&self, n: usize, count: usize) {
-        let proxy = &self.sites[n].proxy;
+        let proxy = self.proxy(n);
         let goal = proxy.lost() + count;
         proxy.lose_replies(count);
         let until = Instant::now() + PAST_THE_LEASE;
@@ -228,7 +272,7 @@ impl World {
     }
 
     /// What a broker may do to hints: old ones again, in any order, and some that somebody else took and never answers.
-    fn redeliver(&self, rng: &mut Rng) {
+    fn redeliver(&mut self, rng: &mut Rng) {
         let queue = QueueName { namespace: Namespace::default(), queue: "default".into() };
         let hints: Vec<TaskMessage> = (0..HINTS)
             .map(|_| TaskMessage {
@@ -242,10 +286,11 @@ impl World {
                 trace_id: None,
             })
             .collect();
-        let done = self.runtime.block_on(async {
-            self.broker.publish(&hints).await?;
+        let Servers { broker, runtime, .. } = self.servers();
+        let done = runtime.block_on(async {
+            broker.publish(&hints).await?;
             // Nobody hears of these for as long as the broker waits for an answer.
-            self.broker.fetch(&queue, HINTS / 2, Duration::from_millis(200)).await
+            broker.fetch(&queue, HINTS / 2, Duration::from_millis(200)).await
         });
         if let Err(error) = done {
             println!("           the broker is away: {error}");
@@ -255,7 +300,7 @@ impl World {
     /// Everything is up again, if it was not.
     pub fn heal(&mut self) {
         for n in 0..self.sites.len() {
-            self.sites[n].proxy.pass();
+            self.sites[n].proxy.iter().for_each(Proxy::pass);
             if self.sites[n].host.is_none() {
                 assert!(self.launch(n, None), "the host starts");
             }
