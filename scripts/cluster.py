@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE = "/v1/namespaces/default"
 CLIENTS = 8
 # Without `order`, whose own `charge` would take the place of the worker's.
-EXAMPLES = ("hello", "approval", "fan-out", "polyglot")
+EXAMPLES = ("hello", "approval", "fan-out", "heartbeat", "long-runner", "polyglot")
 # The share of the orders that has ended when a host is killed.
 KILL_AT = 0.4
 PATIENCE_S = 120

@@ -121,7 +121,8 @@ install_servers() {
     mkdir -p "$servers_home"
     exec {installing}>"$servers_home/install.lock"
     flock "$installing"
-    [ -n "${RELIVE_TEST_PG:-}" ] || need_postgres
+    # Also beside a server of yours: some tests stop and start one of their own.
+    need_postgres
     need_nats
     exec {installing}>&-
 }
@@ -228,7 +229,7 @@ start_nats() {
 # Starts those of which the environment does not name another: RELIVE_TEST_PG, RELIVE_TEST_NATS.
 start_servers() {
     install_servers
-    export RELIVE_TEST_NATS_SERVER="$nats_server"
+    export RELIVE_TEST_NATS_SERVER="$nats_server" RELIVE_TEST_PG_BIN="$pg_bin"
     if [ -n "${RELIVE_TEST_PG:-}" ] && [ -n "${RELIVE_TEST_NATS:-}" ]; then
         return
     fi

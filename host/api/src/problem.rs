@@ -54,13 +54,13 @@ impl Problem {
         (self.0.code, &self.0.message)
     }
 
-    pub fn status(&self) -> StatusCode {
-        status_of(self.0.code, self.0.kind)
+    /// The document, for a stream whose status was sent before.
+    pub fn document(&self) -> impl Serialize + '_ {
+        self.of("")
     }
 
-    /// Turns `response` into the problem's document, keeping its other headers (`Allow`).
-    pub fn write_to(&self, response: &mut Response, correlation_id: &str) {
-        let document = Document {
+    fn of<'a>(&'a self, correlation_id: &'a str) -> Document<'a> {
+        Document {
             r#type: format!("urn:relive:problem:{}", self.0.code),
             title: title(self.0.code),
             status: self.status().as_u16(),
@@ -69,8 +69,16 @@ impl Problem {
             kind: self.0.kind,
             context: &self.0.context,
             correlation_id,
-        };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
+        }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        status_of(self.0.code, self.0.kind)
+    }
+
+    /// Turns `response` into the problem's document, keeping its other headers (`Allow`).
+    pub fn write_to(&self, response: &mut Response, correlation_id: &str) {
+        let body = serde_json::to_vec(&self.of(correlation_id)).unwrap_or_default();
         *response.status_mut() = self.status();
         *response.body_mut() = Body::from(body);
         response.headers_mut().remove(header::CONTENT_LENGTH);

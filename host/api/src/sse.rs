@@ -13,6 +13,7 @@ use axum::{
 use futures_util::stream;
 use relive_core::ports::Status;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use crate::{
     connection::Connection,
@@ -79,6 +80,52 @@ impl Text {
 pub fn is_wanted(headers: &HeaderMap, follow: bool) -> bool {
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     follow || accepted.is_some_and(|types| types.contains(MEDIA_TYPE))
+}
+
+/// What comes over a channel, an event each.
+pub trait Emit: Send + 'static {
+    /// Appends it; whether it was the last.
+    fn emit(self, out: &mut Text) -> Result<bool, Problem>;
+}
+
+/// A stream of what somebody tells who is at work.
+pub struct Told<T> {
+    told: mpsc::Receiver<T>,
+    next: Option<T>,
+    over: bool,
+}
+
+impl<T: Emit> Told<T> {
+    pub fn new(told: mpsc::Receiver<T>) -> Self {
+        Self { told, next: None, over: false }
+    }
+}
+
+impl<T: Emit> Source for Told<T> {
+    async fn read(&mut self, out: &mut Text) -> Result<Next, Problem> {
+        for _ in 0..CHUNK {
+            let told = match self.next.take() {
+                Some(told) => told,
+                None => match self.told.try_recv() {
+                    Ok(told) => told,
+                    Err(mpsc::error::TryRecvError::Empty) => return Ok(Next::Wait),
+                    Err(mpsc::error::TryRecvError::Disconnected) => return Ok(Next::End),
+                },
+            };
+            if told.emit(out)? {
+                out.event("end", None, &serde_json::json!({}))?;
+                return Ok(Next::End);
+            }
+        }
+        Ok(Next::Read)
+    }
+
+    async fn changed(&mut self) {
+        if self.next.is_none() && !self.over {
+            self.next = self.told.recv().await;
+            self.over = self.next.is_none();
+        }
+    }
 }
 
 /// Where a client that comes back stands.

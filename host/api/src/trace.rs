@@ -12,7 +12,7 @@ use relive_core::{
 use tracing::{Span, field::Empty};
 use uuid::Uuid;
 
-const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: &str = "traceparent";
 
 /// A request's trace.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +21,17 @@ pub struct Trace(TraceId);
 impl Trace {
     pub fn id(self) -> TraceId {
         self.0
+    }
+
+    /// For another host that goes on with the request that this is called in: its span goes below this one's. None: nobody
+    /// listens here.
+    pub fn passed_on(self) -> Option<TraceParent> {
+        let current = Span::current();
+        let span = SpanId::of_start(RunId(Uuid::now_v7()));
+        (!current.is_disabled()).then(|| {
+            current.record("span_id", tracing::field::display(span));
+            TraceParent { trace: self.0, span, sampled: true }
+        })
     }
 }
 

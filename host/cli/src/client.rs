@@ -159,9 +159,15 @@ impl Client {
         }
     }
 
-    /// Posts a component, for a stream.
-    pub fn upload_for_stream(&self, route: &Route, bytes: &[u8]) -> Result<BodyReader<'static>, Failure> {
+    /// Posts a component with signatures, for a stream.
+    pub fn upload_for_stream(
+        &self,
+        route: &Route,
+        bytes: &[u8],
+        signatures: &[String],
+    ) -> Result<BodyReader<'static>, Failure> {
         let request = self.agent.post(self.url(route)?).header("accept", "text/event-stream");
+        let request = signatures.iter().fold(request, |request, line| request.header("relive-signature", line));
         let response = request.content_type("application/wasm").send(bytes).map_err(|e| self.transport(&e))?;
         if response.status().as_u16() == 200 {
             return Ok(response.into_body().into_reader());

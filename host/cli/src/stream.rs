@@ -76,7 +76,7 @@ pub fn once(body: impl std::io::Read, mut take: impl FnMut(&Event) -> Result<(),
         }
         take(&event)?;
     }
-    Err(Failure::new(Exit::Unreachable, "broken-off", "the host broke off; nothing was changed, so ask again"))
+    Err(Failure::new(Exit::Unreachable, "broken-off", "the host broke off; ask again"))
 }
 
 /// The next event; none if the stream breaks off. An event that is cut off is none: it comes again.

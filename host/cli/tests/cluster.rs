@@ -4,17 +4,18 @@
 mod common;
 
 use std::{
+    net::SocketAddr,
     process::Command,
     time::{Duration, Instant},
 };
 
 use relive_store::contract::database::TestDatabase;
-use relive_testkit::process::Host;
+use relive_testkit::{process::Host, proxy::Proxy};
 use serde_json::json;
 
 use common::{
     BASE, cli,
-    cluster::{Cluster, ask, command, deploy, get, shared, shares},
+    cluster::{Cluster, ask, command, deploy, fenced, get, shared, shares},
     relive, until,
 };
 
@@ -168,4 +169,72 @@ fn the_list_is_followed_whoever_changes_it() {
         let line = lines.next().expect("the stream goes on").expect("a line");
         missing.retain(|id| !(line.contains(&format!("\"{id}\"")) && line.contains("\"completed\"")));
     }
+}
+
+/// A host is silent for longer than its lease with appends on their way. It is taken over, and they come too late.
+#[test]
+fn appends_that_arrive_after_a_take_over_are_refused() {
+    let Some(cluster) = Cluster::new() else { return };
+    let url = &cluster.database.url;
+    let (_, place) = url.rsplit_once('@').expect("user@host");
+    let server: SocketAddr = place.split('/').next().and_then(|text| text.parse().ok()).expect("an address");
+    let proxy = Proxy::start(server).expect("a proxy");
+    let through = url.replace(&server.to_string(), &proxy.address.to_string());
+    let data = cluster.dir.path().join("a");
+    let a = Host::launch(command(&through, &[], &data, "a"), &data).expect("a host");
+    let b = cluster.host("b");
+    until("both hosts to have shards", || shared(&a) && shared(&b));
+    deploy(&a);
+    let ids: Vec<String> = ids()[..24].to_vec();
+    for id in &ids {
+        // It rings while the host still believes in its lease, and what follows cannot be written.
+        let program = json!([{"timer": {"ms": 2_500}}, {"message": {"channel": "a"}}]);
+        let body = json!({"workflow": "script", "workflow_id": id, "input": {"program": program}});
+        assert_eq!(ask(&a, "POST", &format!("{BASE}/executions"), &body).0, 201);
+    }
+    proxy.stall();
+    until("the other host to own everything", || shares(&b).contains(&("b".to_owned(), 256)));
+    for id in &ids {
+        let path = format!("{BASE}/executions/{id}");
+        until("it waits for its message", || get(&b, &path)["waits_for"].to_string().contains("message"));
+    }
+    proxy.pass();
+    until("the appends to be refused", || fenced(&a) > 0);
+    for id in &ids {
+        signal(&b, id);
+        completes(&b, id);
+    }
+    let (status, report) = ask(&b, "POST", &format!("{BASE}/verify"), &json!({}));
+    assert_eq!((status, &report["findings"]), (200, &json!([])), "{report:#}");
+}
+
+#[test]
+fn a_host_that_takes_over_wakes_executions_from_their_images() {
+    let Some(mut cluster) = Cluster::new() else { return };
+    cluster.env.push(("RELIVE_IMAGE_EVERY", "10".to_owned()));
+    let (a, b) = (cluster.host("a"), cluster.host("b"));
+    until("both hosts to have shards", || shared(&a) && shared(&b));
+    deploy(&a);
+    let ids: Vec<String> = ids()[..12].to_vec();
+    for id in &ids {
+        let steps = json!({"repeat": {"times": 20, "steps": [{"activity": {"name": "echo"}}]}});
+        let program = json!([steps, {"message": {"channel": "a"}}]);
+        let body = json!({"workflow": "script", "workflow_id": id, "input": {"program": program}});
+        assert_eq!(ask(&a, "POST", &format!("{BASE}/executions"), &body).0, 201);
+    }
+    for id in &ids {
+        let path = format!("{BASE}/executions/{id}");
+        until("it waits", || get(&b, &path)["waits_for"].to_string().contains("message"));
+    }
+    a.kill();
+    let laid = || get(&b, "/v1/status")["images"]["laid"].as_u64().expect("a count");
+    let before = laid();
+    for id in &ids {
+        until("the message to be taken", || {
+            let body = json!({"message_id": id}).to_string();
+            b.call("POST", &format!("{BASE}/executions/{id}/signals/a"), body.as_bytes()).is_ok_and(|(s, _)| s == 200)
+        });
+        completes(&b, id);
+    }
+    assert!(laid() > before, "those of the dead host were relived from their first events");
 }

@@ -436,3 +436,19 @@ fn a_program_that_differs_from_the_one_before_says_so_before_it_takes_anything_u
     assert!(Host::start(relive(), &data, &[]).is_some_and(|host| host.stop() == Some(0)), "it has been asked");
     drop(dir);
 }
+
+#[test]
+fn a_deployment_tells_how_far_it_is() {
+    let site = Site::with(&[]);
+    let deploy = |bytes: &[u8]| {
+        let url = format!("http://{}{BASE}/workflows", site.host.address);
+        let request = ureq::post(url).header("accept", "text/event-stream").content_type("application/wasm");
+        request.send(bytes).expect("an answer").body_mut().read_to_string().expect("text")
+    };
+    let told = deploy(&guests::bytes("hello/hello.wasm"));
+    let at = |what: &str| told.find(what).unwrap_or_else(|| panic!("no {what} in {told}"));
+    let order = ["received", "checked", "compiled", "described", "event: deployed", "event: end"].map(at);
+    assert!(order.is_sorted(), "{told}");
+    let told = deploy(b"no wasm");
+    assert!(told.contains("event: failed") && told.contains(r#""status":422"#) && told.contains("not-wasm"), "{told}");
+}

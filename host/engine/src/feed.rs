@@ -54,7 +54,6 @@ pub struct FeedParts {
 struct Fresh {
     unpublished: Unpublished,
     events: Vec<StoredEvent>,
-    at: Instant,
 }
 
 /// The committer's and the keeper's side.
@@ -87,7 +86,7 @@ impl Feed {
     pub fn committed(&self, item: &AppendItem) {
         let (Some(first), Some(last)) = (item.events.first(), item.events.last()) else { return };
         let unpublished = Unpublished { run: item.run, first: first.event_id, last: last.event_id };
-        let fresh = Fresh { unpublished, events: item.events.clone(), at: Instant::now() };
+        let fresh = Fresh { unpublished, events: item.events.clone() };
         if self.queue.try_send(fresh).is_err() {
             self.behind();
         }
@@ -114,7 +113,7 @@ impl Publisher {
                     if self.trouble.is_none() {
                         tracing::warn!(what, "events are not published; trying again until they are");
                     }
-                    note_lag(context, self.trouble.get_or_insert_with(Instant::now).elapsed() + PAUSE);
+                    self.trouble.get_or_insert_with(Instant::now);
                     feed.behind();
                     std::thread::sleep(PAUSE);
                 }
@@ -139,7 +138,7 @@ impl Publisher {
         };
         let mut batch = vec![first];
         batch.extend(self.fresh.try_iter().take(BATCH - 1));
-        note_lag(context, batch[0].at.elapsed());
+        note_lag(context, &batch);
         self.publish(context, runtime, &batch)
     }
 
@@ -152,7 +151,9 @@ impl Publisher {
             after = rows.last().copied();
             for rows in rows.chunks(BATCH) {
                 let batch: Result<Vec<Fresh>, StoreError> = rows.iter().map(|row| read(context, *row)).collect();
-                self.publish(context, runtime, &batch.map_err(|e| e.to_string())?)?;
+                let batch = batch.map_err(|e| e.to_string())?;
+                note_lag(context, &batch);
+                self.publish(context, runtime, &batch)?;
             }
             if rows.len() < READ {
                 break;
@@ -188,14 +189,17 @@ impl Publisher {
     }
 }
 
-fn note_lag(context: &Context, lag: Duration) {
-    context.metrics.outbox_lag.store(u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+/// How long the oldest of these has been there.
+fn note_lag(context: &Context, batch: &[Fresh]) {
+    let oldest = batch.iter().flat_map(|fresh| fresh.events.first()).map(|event| event.timestamp).min();
+    let lag = oldest.map_or(0, |oldest| context.clock.now().since(oldest));
+    context.metrics.outbox_lag.store(lag, Ordering::Relaxed);
 }
 
 fn read(context: &Context, row: Unpublished) -> Result<Fresh, StoreError> {
     let count = usize::try_from(row.last.saturating_sub(row.first) + 1).unwrap_or(usize::MAX);
     let events = context.store.read_from(row.run, row.first, count)?;
-    Ok(Fresh { unpublished: row, events, at: Instant::now() })
+    Ok(Fresh { unpublished: row, events })
 }
 
 /// The event as other systems get it; one that cannot be read is the checker's matter.

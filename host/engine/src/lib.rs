@@ -58,7 +58,7 @@ pub use cluster::{ClusterParts, LEASE, Place};
 pub use config::{CacheLimits, EngineConfig, EngineParts};
 pub use engine::Engine;
 pub use facade::follow::{Chunk, Follow, FollowList, ListChange};
-pub use facade::{FailedPage, FailedTask, PendingActivity, PendingPage, PendingState, derived_id};
+pub use facade::{DeployTold, FailedPage, FailedTask, PendingActivity, PendingPage, PendingState, derived_id};
 pub use feed::FeedParts;
 pub use guests::{
     ActivityHost, Admitted, AdmittedActivity, Described, GuestFactory, LoadedActivity, NativeOnly, Standing,

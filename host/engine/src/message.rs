@@ -161,6 +161,33 @@ impl Message {
         )
     }
 
+    /// Whether an owner that never got it lacks something. Who waits for an answer asks again.
+    pub fn is_missed(&self) -> bool {
+        match self {
+            Self::Timer { .. }
+            | Self::Attempt { .. }
+            | Self::Accepted { .. }
+            | Self::Claim(_)
+            | Self::WorkerLost { .. }
+            | Self::Alarm { .. }
+            | Self::Appended(..)
+            | Self::Loaded(_)
+            | Self::Retry => true,
+            Self::Inbound(incoming) => incoming.reply.is_none(),
+            Self::Start { .. }
+            | Self::Report(_)
+            | Self::Beat(_)
+            | Self::Reconcile { .. }
+            | Self::Control(_)
+            | Self::Decided(_)
+            | Self::Wake
+            | Self::Recover(_)
+            | Self::Capture(_)
+            | Self::Evict
+            | Self::Flush(_) => false,
+        }
+    }
+
     /// Tells whoever waits for it that this host does not do it.
     pub fn refuse(self, error: &Error) {
         match self {

@@ -2,6 +2,7 @@
 //! them is put under it. `run` is the work; whoever asked hears of it over a channel, and stops it by hanging up.
 
 mod files;
+mod rows;
 mod verdict;
 
 use std::{
@@ -11,10 +12,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender};
 use relive_core::{
-    Digest, Error, ErrorKind, Json, Namespace, RunKey, Timestamp,
+    Digest, Error, ErrorKind, Json, Namespace, Timestamp,
     cursor::Cursor,
     guest::{Guest, GuestFault},
-    ports::{ExecutionRow, ListFilter, PreflightRow, Status},
+    ports::{ExecutionRow, PreflightRow},
 };
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -26,8 +27,6 @@ pub use files::preflight_files;
 pub(crate) use verdict::relive;
 pub use verdict::{PreflightOutcome, Verdict};
 
-/// Rows of a list that are read at once.
-const PAGE: usize = 1_000;
 /// Rows that wait to be relived.
 const AHEAD: usize = 2_048;
 /// How often whoever asked hears how far it is.
@@ -38,6 +37,8 @@ pub(crate) const BACKLOG: usize = 256;
 const EXAMPLES: usize = 5;
 /// Findings that are told apart; the rest is counted under the last.
 const MAX_GROUPS: usize = 100;
+/// A history that was long to relive is not paid for twice.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// Live executions come first.
 const NICE: i32 = 19;
 /// Reports of a version that are kept.
@@ -247,7 +248,7 @@ fn check(
         drop((rows, send_verdicts));
         let lister = scope.spawn(|| {
             be_nice();
-            list(&work, send_rows)
+            rows::list(&work, send_rows)
         });
         collect(&work, &verdicts, &mut report, total, began);
         // Nobody takes rows any more; the lister sees it.
@@ -279,7 +280,13 @@ fn relive_rows(work: &Work<'_>, rows: &Receiver<ExecutionRow>, verdicts: &Sender
         if work.is_over() {
             return;
         }
+        let began = Instant::now();
         let verdict = verdict::of(work.context, work.ready, &row, work.request.answers);
+        // Priorities are this machine's, and the store's work may be another's: where live executions are at work, they
+        // have it to themselves for as long again.
+        if work.context.stats.in_flight.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(began.elapsed().min(LONGEST_PAUSE));
+        }
         work.checked.fetch_add(1, Ordering::Relaxed);
         if verdicts.send(verdict).is_err() {
             return;
@@ -390,74 +397,6 @@ impl PreflightReport {
     }
 }
 
-/// Sends the rows that are to be checked.
-fn list(work: &Work<'_>, rows: Sender<ExecutionRow>) -> Result<(), Error> {
-    match work.request.sample {
-        Some(sample) => list_sample(work, &rows, sample)?,
-        None => {
-            for status in [Status::Running, Status::Blocked] {
-                walk(work, status, &mut |row| rows.send(row).is_ok())?;
-            }
-        }
-    }
-    let Some(within) = work.request.closed_within else { return Ok(()) };
-    let now = work.context.clock.now().0;
-    let since = now.saturating_sub(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX));
-    for status in Status::ALL.into_iter().filter(|status| !status.is_open()) {
-        walk(work, status, &mut |row| row.closed_at.is_none_or(|at| at.0 < since) || rows.send(row).is_ok())?;
-    }
-    Ok(())
-}
-
-/// Some of the open ones: those whose keys have the smallest hashes, so that the same sample is drawn again.
-fn list_sample(work: &Work<'_>, rows: &Sender<ExecutionRow>, sample: usize) -> Result<(), Error> {
-    let mut drawn: std::collections::BTreeMap<(u64, RunKey), ExecutionRow> = std::collections::BTreeMap::new();
-    for status in [Status::Running, Status::Blocked] {
-        walk(work, status, &mut |row| {
-            drawn.insert((mixed(row.key.0), row.key), row);
-            if drawn.len() > sample {
-                drawn.pop_last();
-            }
-            true
-        })?;
-    }
-    // Nobody takes them any more once the pre-flight is over.
-    let _ = drawn.into_values().all(|row| rows.send(row).is_ok());
-    Ok(())
-}
-
-/// A number that has nothing to do with when a run was started (the finaliser of splitmix64).
-fn mixed(key: u64) -> u64 {
-    let mut z = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// Walks the workflow's executions that stand like this, newest first, until it is told to stop.
-fn walk(work: &Work<'_>, status: Status, take: &mut dyn FnMut(ExecutionRow) -> bool) -> Result<(), Error> {
-    let filter = ListFilter {
-        namespace: Some(work.request.namespace.clone()),
-        workflow: Some(work.request.workflow.clone()),
-        workflow_id: None,
-        status: Some(status),
-    };
-    let mut before = None;
-    loop {
-        let page = work.context.store.list(&filter, before, PAGE).map_err(store_error)?;
-        let more = page.len() == PAGE;
-        before = page.last().map(|row| row.key);
-        for row in page {
-            if work.is_over() || !take(row) {
-                return Ok(());
-            }
-        }
-        if !more {
-            return Ok(());
-        }
-    }
-}
-
 /// Keeps the report with the version; without one nobody would find it.
 fn keep(context: &Context, request: &PreflightRequest, report: &PreflightReport) {
     let Some(version) = report.version else { return };
@@ -482,13 +421,5 @@ mod tests {
             Progress { checked: 12, total: 12, elapsed_ms: 500, left_ms: Some(0) },
             "some were started"
         );
-    }
-
-    #[test]
-    fn samples_are_spread() {
-        let mut keys: Vec<u64> = (0..1_000).map(|n| n << 8).collect();
-        keys.sort_by_key(|key| mixed(*key));
-        let early = keys[..100].iter().filter(|key| **key < 500 << 8).count();
-        assert!((35..65).contains(&early), "{early}");
     }
 }

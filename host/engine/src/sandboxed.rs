@@ -10,7 +10,7 @@ use relive_core::{
     image::GuestStamp,
     ports::Catalog,
 };
-use relive_sandbox::{AdmissionError, AdmittedComponent, ComponentKind, Inspection, LoadedComponent, Sandbox};
+use relive_sandbox::{AdmissionError, AdmittedComponent, ComponentKind, Inspection, LoadedComponent, Sandbox, Stage};
 
 use crate::guests::{Admitted, Described, GuestFactory, component_bytes};
 
@@ -47,7 +47,17 @@ fn refused(error: &AdmissionError) -> Error {
 
 impl GuestFactory for SandboxGuests {
     fn admit(&self, bytes: &[u8]) -> Result<Admitted, Error> {
-        let admitted = self.sandbox.admit(bytes).map_err(|e| refused(&e))?;
+        self.admit_told(bytes, &|_| {})
+    }
+
+    fn admit_told(&self, bytes: &[u8], told: &dyn Fn(&'static str)) -> Result<Admitted, Error> {
+        let stage = |stage| {
+            told(match stage {
+                Stage::Checked => "checked",
+                Stage::Compiled => "compiled",
+            });
+        };
+        let admitted = self.sandbox.admit_told(bytes, &stage).map_err(|e| refused(&e))?;
         if let AdmittedComponent::Workflow(loaded) = &admitted.component {
             self.loaded.lock().insert(admitted.inspection.digest, loaded.clone());
         }

@@ -8,6 +8,7 @@ use std::{
 
 use relive_core::{
     RunKey,
+    guest::GuestFault,
     history::Violation,
     ports::{ExecutionRow, HistoryStore, ListFilter, Status, StoreError},
 };
@@ -81,8 +82,20 @@ fn differs(
     };
     // Whoever owns it now may have gone on.
     events.truncate(usize::try_from(row.last_event_id).unwrap_or(usize::MAX));
-    let instantiate = |cursor| guests.instantiate(&row.digest, cursor);
-    Ok(match relive(&instantiate, row.digest, record(row), &events, &mut BTreeMap::new()) {
+    // Code that cannot be loaded says so before it says anything of the history.
+    let unloadable = std::cell::RefCell::new(None);
+    let instantiate = |cursor| {
+        guests.instantiate(&row.digest, cursor).inspect_err(|fault| {
+            if let GuestFault::Host(what) = fault {
+                *unloadable.borrow_mut() = Some(what.clone());
+            }
+        })
+    };
+    let outcome = relive(&instantiate, row.digest, record(row), &events, &mut BTreeMap::new());
+    if let Some(what) = unloadable.take() {
+        return Ok(Some(what));
+    }
+    Ok(match outcome {
         PreflightOutcome::Diverges { divergence } => Some(divergence.to_string()),
         PreflightOutcome::Traps { fault } => Some(fault),
         PreflightOutcome::SameCode | PreflightOutcome::Agrees { .. } | PreflightOutcome::Unreadable { .. } => None,

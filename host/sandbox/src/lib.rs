@@ -30,4 +30,4 @@ pub use instrument::INSTRUMENTATION;
 pub use loaded::{DESCRIBE_FUEL, IMAGE_ENGINE, INSTANTIATION_FUEL, LoadedComponent, check_descriptions};
 pub use memory::{GuestStore, MemoryPool, MemoryStats, WASM_PAGE};
 pub use reactor::ReactorGuest;
-pub use sandbox::{Admitted, AdmittedComponent, CacheStats, Sandbox, SandboxConfig, SandboxError};
+pub use sandbox::{Admitted, AdmittedComponent, CacheStats, Sandbox, SandboxConfig, SandboxError, Stage};

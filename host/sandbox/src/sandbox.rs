@@ -19,6 +19,15 @@ use crate::loaded::{LoadedComponent, Reactors};
 use crate::memory::MemoryStats;
 use crate::native;
 
+/// What of an admission is through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its structure and imports are what may be.
+    Checked,
+    /// There is native code of it.
+    Compiled,
+}
+
 /// How a sandbox is set up.
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
@@ -130,12 +139,19 @@ impl Sandbox {
 
     /// Decides about an upload: checks, compilation, and for workflows one instance that is asked what it holds.
     pub fn admit(&self, upload: &[u8]) -> Result<Admitted, AdmissionError> {
+        self.admit_told(upload, &|_| {})
+    }
+
+    /// The same; `told` hears what is through.
+    pub fn admit_told(&self, upload: &[u8], told: &dyn Fn(Stage)) -> Result<Admitted, AdmissionError> {
         let checked = admission::check(upload, self.0.workflow.features())?;
+        told(Stage::Checked);
         let mut inspection = checked.inspection;
         let digest = inspection.digest;
         let component = match inspection.kind {
             ComponentKind::Workflow => {
                 let native = self.native(EngineKind::Workflow, digest, Purpose::Upload, || Ok(checked.component))?;
+                told(Stage::Compiled);
                 let loaded = self.0.reactors.link(digest, &native)?;
                 inspection.descriptions = loaded.describe()?;
                 if inspection.image.is_ok() && !loaded.has_images() {
@@ -146,6 +162,7 @@ impl Sandbox {
             }
             ComponentKind::Activity => {
                 let native = self.native(EngineKind::Activity, digest, Purpose::Upload, || Ok(checked.component))?;
+                told(Stage::Compiled);
                 AdmittedComponent::Activity(native)
             }
         };

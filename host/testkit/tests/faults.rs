@@ -131,6 +131,24 @@ async fn a_host_that_drains_takes_no_new_work_and_ends_what_runs() {
     host.engine.shutdown().await;
 }
 
+/// The store is lost in the middle of an append, and cannot be reached for a while after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_item_in_doubt_stays_so_until_the_store_has_told() {
+    let plan = |n: u64| match n {
+        2 | 6 => Some(Fault::Lost),
+        3 | 4 | 7 => Some(Fault::Transient),
+        _ => None,
+    };
+    let (store, host) = host(plan, |_| None).await;
+    host.run("w", &steps(4)).await.expect("started");
+    assert_eq!(host.ended("w").await.status, Status::Completed);
+    assert_eq!(store.hit(), [Fault::Lost, Fault::Transient, Fault::Transient, Fault::Lost, Fault::Transient]);
+    assert!(host.sink.attempts().values().all(|n| *n == 1), "{:?}", host.sink.attempts());
+    let replay = host.engine.replay(Embedded::target("w"), None, None).await.expect("a report");
+    assert!(replay.agrees, "{replay:?}");
+    host.verify().await;
+}
+
 /// Neither an activity's schedule nor a guest's history can be read for a while, longer than a turn is tried: nothing is
 /// blocked for it, and nothing forgotten.
 #[tokio::test(flavor = "multi_thread")]

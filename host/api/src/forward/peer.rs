@@ -15,7 +15,10 @@ use hyper_util::{
 use serde::Deserialize;
 
 use super::{Asked, FORWARDED_HEADER, MOVED};
-use crate::envelope::{CORRELATION_HEADER, CorrelationId};
+use crate::{
+    envelope::{CORRELATION_HEADER, CorrelationId},
+    trace::{TRACEPARENT, Trace},
+};
 
 /// A host that does not take a connection for so long is as good as dead.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -110,6 +113,10 @@ fn outgoing(address: &str, asked: &Asked) -> Option<Request<Full<Bytes>>> {
         && let Ok(id) = HeaderValue::from_str(id.as_str())
     {
         headers.insert(CORRELATION_HEADER, id);
+    }
+    let parent = asked.parts.extensions.get::<Trace>().and_then(|trace| trace.passed_on());
+    if let Some(Ok(parent)) = parent.map(|parent| HeaderValue::from_str(&parent.to_string())) {
+        headers.insert(TRACEPARENT, parent);
     }
     Some(request)
 }

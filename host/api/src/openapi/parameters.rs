@@ -82,6 +82,10 @@ fn in_path(name: &str) -> Value {
             "The name of a task queue.",
             json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["default"] }),
         ),
+        "version" => (
+            "The number of a version.",
+            json!({ "type": "integer", "minimum": 1, "maximum": 4_294_967_295u32, "examples": [2] }),
+        ),
         "workflow" => (
             "The name of a workflow.",
             json!({ "type": "string", "minLength": 1, "maxLength": 128, "examples": ["order"] }),

@@ -17,14 +17,13 @@ use relive_engine::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::mpsc;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     connection::Connection,
     extract::{NamespacePath, Param, Query, read_upload},
     problem::Problem,
-    sse::{self, Next, Source, Text},
+    sse::{self, Emit, Text},
 };
 
 /// Closed executions of longer ago are not looked for.
@@ -88,7 +87,7 @@ pub async fn preflight(
     let request = PreflightRequest { namespace, workflow, code, sample, closed_within, verdicts, answers };
     let mut told = engine.preflight(request).await?;
     if sse::is_wanted(&headers, follow) {
-        return Ok(sse::answer(Running { told, next: None, over: false }, connection));
+        return Ok(sse::answer(sse::Told::new(told), connection));
     }
     while let Some(next) = told.recv().await {
         match next {
@@ -100,51 +99,17 @@ pub async fn preflight(
     Err(Problem::internal())
 }
 
-/// A pre-flight as it goes on.
-struct Running {
-    told: mpsc::Receiver<Told>,
-    next: Option<Told>,
-    over: bool,
-}
-
-impl Source for Running {
-    async fn read(&mut self, out: &mut Text) -> Result<Next, Problem> {
-        for _ in 0..sse::CHUNK {
-            let told = match self.next.take() {
-                Some(told) => told,
-                None => match self.told.try_recv() {
-                    Ok(told) => told,
-                    Err(mpsc::error::TryRecvError::Empty) => return Ok(Next::Wait),
-                    Err(mpsc::error::TryRecvError::Disconnected) => return Ok(Next::End),
-                },
-            };
-            match told {
-                Told::Progress(progress) => out.event("progress", None, &progress)?,
-                Told::Verdict(verdict) => out.event("verdict", None, &verdict)?,
-                Told::Report(report) => {
-                    out.event("report", None, &report)?;
-                    return end(out);
-                }
-                Told::Failed(error) => {
-                    out.event("failed", None, &json!({"code": error.code, "detail": error.message}))?;
-                    return end(out);
-                }
+impl Emit for Told {
+    fn emit(self, out: &mut Text) -> Result<bool, Problem> {
+        match self {
+            Self::Progress(progress) => out.event("progress", None, &progress).map(|()| false),
+            Self::Verdict(verdict) => out.event("verdict", None, &verdict).map(|()| false),
+            Self::Report(report) => out.event("report", None, &report).map(|()| true),
+            Self::Failed(error) => {
+                out.event("failed", None, &json!({"code": error.code, "detail": error.message})).map(|()| true)
             }
         }
-        Ok(Next::Read)
     }
-
-    async fn changed(&mut self) {
-        if self.next.is_none() && !self.over {
-            self.next = self.told.recv().await;
-            self.over = self.next.is_none();
-        }
-    }
-}
-
-fn end(out: &mut Text) -> Result<Next, Problem> {
-    out.event("end", None, &json!({}))?;
-    Ok(Next::End)
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -1,21 +1,27 @@
 //! `GET /workflows`: deployed versions. `POST /workflows?name=`: deploys a component's workflows.
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
 };
 use relive_core::{Digest, Namespace, ports::VersionRow};
-use relive_engine::{DeployRequest, Engine, schema, signers::DeploymentSignature, versions::Activate, views::Deployed};
+use relive_engine::{
+    DeployRequest, DeployTold, Engine, schema, signers::DeploymentSignature, versions::Activate, views::Deployed,
+};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::versions;
 use crate::{
+    connection::Connection,
     extract::{NamespacePath, Query, read_upload},
     page::{self, List, Paging},
     problem::Problem,
+    sse::{self, Emit, Text},
 };
 
 #[derive(Deserialize, IntoParams)]
@@ -135,20 +141,37 @@ impl DeployQuery {
     operation_id = "deploy-workflows",
     params(DeployQuery, ("relive-signature" = Option<String>, Header, description = "`ed25519 KEY SIGNATURE`, both in base64; once for each signer that the namespace requires")),
     request_body(content((schema::Component = "application/wasm"), (schema::Component = "application/octet-stream")), description = "A WebAssembly component"),
-    responses((status = 201, description = "Deployed, and active unless it was said otherwise", body = Deployed)),
+    responses(
+        (status = 201, description = "Deployed, and active unless it was said otherwise", body = Deployed),
+        (status = 200, description = "With `Accept: text/event-stream`: a `stage` for each part that is through (`received`, `checked`, `compiled`, `described`), `deployed` or `failed` with the problem's document, and `end`", content_type = "text/event-stream", body = String),
+    ),
     extensions(("x-problems" = json!(["upload", "wrong-digest", "unsigned", "wrong-signature", "invalid-argument", "no-active-version", "try-again", "shutting-down"])))
 )]
 pub async fn deploy(
     State(engine): State<Engine>,
     NamespacePath(namespace): NamespacePath,
     Query(query): Query<DeployQuery>,
+    connection: Option<Extension<Connection>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<Deployed>), Problem> {
+) -> Result<Response, Problem> {
     let signatures = signatures(&headers)?;
     let bytes = read_upload(body).await?;
-    let deployed = engine.deploy(query.request(namespace, bytes, signatures)?).await?;
-    Ok((StatusCode::CREATED, Json(deployed)))
+    let request = query.request(namespace, bytes, signatures)?;
+    if sse::is_wanted(&headers, false) {
+        return Ok(sse::answer(sse::Told::new(engine.deploy_told(request).await?), connection));
+    }
+    Ok((StatusCode::CREATED, Json(engine.deploy(request).await?)).into_response())
+}
+
+impl Emit for DeployTold {
+    fn emit(self, out: &mut Text) -> Result<bool, Problem> {
+        match self {
+            Self::Stage(stage) => out.event("stage", None, &json!({"stage": stage})).map(|()| false),
+            Self::Deployed(deployed) => out.event("deployed", None, &deployed).map(|()| true),
+            Self::Failed(error) => out.event("failed", None, &Problem::from(error).document()).map(|()| true),
+        }
+    }
 }
 
 /// The signatures that came with an upload.

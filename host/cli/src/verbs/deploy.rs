@@ -2,7 +2,10 @@
 //!
 //! Activities go first: a workflow that starts at once finds them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
 
 use relive_activity::{ActivitySource, Grants, Manifest};
 use relive_core::Digest;
@@ -16,11 +19,12 @@ use super::{
 };
 use crate::{
     Context,
-    client::decode,
+    client::{Route, decode},
     exit::{Exit, Failure},
     input::unreadable,
     output::{self, bytes},
     progress::while_doing,
+    stream,
     wire::{Change, Deployed, short},
 };
 
@@ -144,8 +148,7 @@ fn workflow(
     let what =
         format!("deploying {} ({}); the host checks and compiles it", path.display(), bytes(component.len() as u64));
     let signatures = signatures_of(path)?;
-    let answer =
-        while_doing(&what, context.global.json, || context.client.upload_signed(&route, component, &signatures))?;
+    let answer = while_doing(&what, context.global.json, || upload(&route, component, &signatures, context))?;
     if !context.global.json {
         let deployed: Deployed = decode(&answer)?;
         for workflow in &deployed.workflows {
@@ -160,6 +163,38 @@ fn workflow(
         }
     }
     Ok(answer)
+}
+
+/// Sends a component, and says on a terminal what is through. Returns the host's answer.
+fn upload(route: &Route, component: &[u8], signatures: &[String], context: &Context) -> Result<String, Failure> {
+    let shown = !context.global.json && std::io::stderr().is_terminal();
+    let body = context.client.upload_for_stream(route, component, signatures)?;
+    let (mut answer, mut through) = (None, String::new());
+    let outcome = stream::once(body, |event| match event.name.as_str() {
+        "stage" => {
+            let stage: serde_json::Value = decode(&event.data)?;
+            through = format!("{through}{} ", stage["stage"].as_str().unwrap_or_default());
+            if shown {
+                eprint!("\r{through}");
+            }
+            Ok(())
+        }
+        "deployed" => {
+            answer = Some(event.data.clone());
+            Ok(())
+        }
+        "failed" => {
+            let problem: serde_json::Value = decode(&event.data)?;
+            let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(500);
+            Err(Failure::of_answer(status, event.data.clone()))
+        }
+        _ => Ok(()),
+    });
+    if shown && !through.is_empty() {
+        eprintln!();
+    }
+    outcome?;
+    answer.ok_or_else(|| Failure::new(Exit::Failed, "no-answer", "the host ended without an answer; deploy it again"))
 }
 
 /// What the version changes of the active one; what callers would feel is called out.

@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let route = context.client.namespace("workflows").segment(workflow.unwrap_or_default()).segment("preflight");
     let route = route.query_if("version", args.version).query_if("sample", args.sample);
     let route = route.query_if("closed_hours", args.closed).query("verdicts", args.verdicts);
-    let body = context.client.upload_for_stream(&route, &wasm)?;
+    let body = context.client.upload_for_stream(&route, &wasm, &[])?;
     let mut told_at = Instant::now();
     let mut report = None;
     stream::once(body, |event| match event.name.as_str() {

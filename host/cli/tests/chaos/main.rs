@@ -107,11 +107,15 @@ fn chaos(world: &mut World, faults: &'static [Fault], seconds: u64) {
     assert!(account.open.is_empty(), "stuck: {:?}\n{}{}", account.open, world.about(&account.open), world.said());
     let (events, correlated) = check(world, &load);
     let effects = sink::read(&world.sink());
-    let (lost, doubled) = (effects.missing(&load.all()), effects.doubled());
+    let (mut lost, doubled) = (effects.missing(&load.all()), effects.doubled());
+    // Its first and its last step are the host's own.
+    let ledger = sink::ledger(&world.ledger());
+    lost.extend(load.all().into_iter().filter(|order| ledger.get(order).is_none_or(|steps| steps.len() != 2)));
     println!("seed and plan      {}", deck.seed());
     for fault in faults {
         println!("{:<18} {}", format!("{fault:?}"), done.get(fault).unwrap_or(&0));
     }
+    println!("of these           {:?}", world.sights());
     println!("versions           {changes:?}");
     println!("orders             {} acknowledged, {} completed", account.acknowledged, account.completed);
     println!("lost               {}\ndoubled            {}\nstuck              0", lost.len(), doubled.len());
@@ -122,6 +126,12 @@ fn chaos(world: &mut World, faults: &'static [Fault], seconds: u64) {
     assert!(doubled.is_empty(), "the same attempt twice: {doubled:?}");
     assert_eq!((events, account.acknowledged), (correlated, account.completed));
     assert!(account.completed >= ORDERS_A_MINUTE * seconds / 60, "{} orders are no load", account.completed);
+    // Faults that count only if something came of them.
+    let sights = world.sights();
+    let deaths = sights.iter().filter(|(what, _)| !what.contains(' ')).map(|(_, times)| times).sum::<u64>();
+    assert!(deaths >= 1, "no host died where it was told to: {sights:?}");
+    let wanted = faults.contains(&Fault::LoseReplies).then_some(["lost replies", "hints again"]);
+    assert!(wanted.iter().flatten().all(|what| sights.contains_key(what)), "{sights:?}");
     // Of each change some came through, whatever went wrong meanwhile.
     let few = seconds / 150;
     let kinds = ["deployed", "activated", "canaries", "rolled back", "pre-flights", "migrated"];

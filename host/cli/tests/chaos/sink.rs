@@ -20,6 +20,17 @@ pub fn read(file: &Path) -> Effects {
     Effects(effects)
 }
 
+/// What hosts' own activities did: a line each, of the key and the attempt. Steps of an order by their command numbers.
+pub fn ledger(file: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let mut steps: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in std::fs::read_to_string(file).expect("a ledger").lines() {
+        let key = line.split(' ').next().expect("a key");
+        let parts: Vec<&str> = key.split(':').collect();
+        steps.entry(parts[1].to_owned()).or_default().insert(parts[3].to_owned());
+    }
+    steps
+}
+
 impl Effects {
     /// Orders that no worker ever had.
     pub fn missing(&self, orders: &[String]) -> Vec<String> {

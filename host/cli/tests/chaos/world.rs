@@ -1,6 +1,7 @@
 //! The processes of the chaos test, and what is done to them. All of it in one thread: servers die with who started them.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -23,7 +24,7 @@ use tokio::runtime::Runtime;
 use crate::{
     common::{
         BASE, Rng,
-        cluster::{command, deploy, shared},
+        cluster::{command, deploy, fenced, shared},
         python::Python,
         relive, until,
     },
@@ -36,6 +37,8 @@ const PAST_THE_LEASE: Duration = Duration::from_secs(7);
 /// Longer than a worker may be silent about an attempt.
 const PAST_THE_HEARTBEAT: Duration = Duration::from_secs(4);
 const A_WHILE: Duration = Duration::from_secs(2);
+/// One after the other.
+const POSTGRES_KILLS: usize = 2;
 /// For a host to do what it was at.
 const A_MOMENT: Duration = Duration::from_millis(300);
 /// Where a host dies: around commits, with a claim, between dispatch and answer, in the middle of a recovery or of a migration.
@@ -76,6 +79,10 @@ pub struct World {
     servers: Option<Servers>,
     /// Appends that were refused because their epoch was over.
     fenced: u64,
+    /// Draws of abort points so far.
+    points: usize,
+    /// What faults came to.
+    seen: BTreeMap<&'static str, u64>,
     dir: tempfile::TempDir,
 }
 
@@ -84,7 +91,15 @@ impl World {
     pub fn alone() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let site = Site { id: HOSTS[0], port: free_port().expect("a port"), proxy: None, host: None };
-        let world = Self { workers: vec![None, None], sites: vec![site], servers: None, fenced: 0, dir };
+        let world = Self {
+            workers: vec![None, None],
+            sites: vec![site],
+            servers: None,
+            fenced: 0,
+            points: 0,
+            seen: BTreeMap::new(),
+            dir,
+        };
         world.begun()
     }
 
@@ -107,7 +122,15 @@ impl World {
             host: None,
         });
         let servers = Some(Servers { nats, postgres, broker, runtime });
-        let world = Self { workers: vec![None, None], sites: sites.into(), servers, fenced: 0, dir };
+        let world = Self {
+            workers: vec![None, None],
+            sites: sites.into(),
+            servers,
+            fenced: 0,
+            points: 0,
+            seen: BTreeMap::new(),
+            dir,
+        };
         Some(world.begun())
     }
 
@@ -176,12 +199,15 @@ impl World {
                 assert!(self.launch(n, None), "the host starts");
             }
             Fault::KillHostAtPoint => {
-                let point = POINTS[rng.between(0, POINTS.len() as u64 - 1) as usize];
+                // One after the other, recovery first.
+                let point = POINTS[self.points % POINTS.len()];
+                self.points += 1;
                 self.kill(n);
                 if self.launch(n, Some(&format!("{point}:{}", rng.between(1, 20)))) {
                     // It gets there, or is killed elsewhere.
                     let host = self.sites[n].host.as_mut().expect("a host");
                     let died = host.ends_within(PAST_THE_LEASE);
+                    self.seen(if died { point } else { "did not come there" });
                     println!("           {point}: {}", if died { "died there" } else { "did not come there" });
                 }
                 self.kill(n);
@@ -192,7 +218,8 @@ impl World {
                 std::thread::sleep(PAST_THE_LEASE);
                 self.signal_host(n, "CONT");
                 std::thread::sleep(A_MOMENT);
-                self.fenced += self.fenced_at(n);
+                // What a host has seen since it started: the most of any.
+                self.fenced = self.fenced.max(fenced(self.sites[n].host.as_ref().expect("a host")));
             }
             Fault::EndHost => {
                 let host = self.sites[n].host.take().expect("a host");
@@ -200,9 +227,14 @@ impl World {
                 assert!(self.launch(n, None), "the host starts");
             }
             Fault::KillPostgres => {
-                let postgres = &mut self.servers().postgres;
-                postgres.kill();
-                postgres.start_again().expect("PostgreSQL");
+                for kill in 0..POSTGRES_KILLS {
+                    if kill > 0 {
+                        std::thread::sleep(A_WHILE);
+                    }
+                    let postgres = &mut self.servers().postgres;
+                    postgres.kill();
+                    postgres.start_again().expect("PostgreSQL");
+                }
             }
             Fault::KillNats => {
                 let nats = &mut self.servers().nats;
@@ -261,7 +293,7 @@ impl World {
     }
 
     /// Answers get lost for as long as it takes until so many were.
-    fn lose_replies(&self, n: usize, count: usize) {
+    fn lose_replies(&mut self, n: usize, count: usize) {
         let proxy = self.proxy(n);
         let goal = proxy.lost() + count;
         proxy.lose_replies(count);
@@ -269,6 +301,8 @@ impl World {
         while proxy.lost() < goal && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
+        let all = proxy.lost() >= goal;
+        self.seen(if all { "lost replies" } else { "kept replies" });
     }
 
     /// What a broker may do to hints: old ones again, in any order, and some that somebody else took and never answers.
@@ -292,8 +326,9 @@ impl World {
             // Nobody hears of these for as long as the broker waits for an answer.
             broker.fetch(&queue, HINTS / 2, Duration::from_millis(200)).await
         });
-        if let Err(error) = done {
-            println!("           the broker is away: {error}");
+        match done {
+            Ok(_) => self.seen("hints again"),
+            Err(error) => println!("           the broker is away: {error}"),
         }
     }
 
@@ -324,6 +359,20 @@ impl World {
         answer
     }
 
+    fn seen(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// What faults came to, and how often.
+    pub fn sights(&self) -> &BTreeMap<&'static str, u64> {
+        &self.seen
+    }
+
+    /// What the hosts' own activities wrote down.
+    pub fn ledger(&self) -> PathBuf {
+        self.dir.path().join("ledger")
+    }
+
     /// What is known of orders that do not end, and of what could keep them.
     pub fn about(&self, orders: &[String]) -> String {
         let of = |order: &String| {
@@ -344,13 +393,6 @@ impl World {
     /// Appends of an epoch that was over, as far as they were seen.
     pub fn fenced(&self) -> u64 {
         self.fenced
-    }
-
-    fn fenced_at(&self, n: usize) -> u64 {
-        let host = self.sites[n].host.as_ref().expect("a host");
-        let Ok((200, Value::String(text))) = host.call("GET", "/metrics", b"") else { return 0 };
-        let line = text.lines().find_map(|line| line.strip_prefix("persistence_errors{kind=\"fenced\"} "));
-        line.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0) as u64
     }
 
     fn logs(&self) -> Vec<(String, String)> {

@@ -71,3 +71,10 @@ pub fn deploy(host: &Host) {
     let (code, out, err) = cli(&host.address, &["deploy", &folder]);
     assert_eq!(code, 0, "{out}{err}");
 }
+
+/// Appends of an epoch that was over, which were refused to this host.
+pub fn fenced(host: &Host) -> u64 {
+    let Ok((200, Value::String(text))) = host.call("GET", "/metrics", b"") else { return 0 };
+    let line = text.lines().find_map(|line| line.strip_prefix("persistence_errors{kind=\"fenced\"} "));
+    line.and_then(|count| count.parse::<f64>().ok()).unwrap_or(0.0) as u64
+}

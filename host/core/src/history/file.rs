@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Violation, decode_all};
 use crate::{
+    canonical_hash::GENESIS,
     codec::StoredEvent,
     event::HistoryEvent,
     ids::{Digest, ExecutionKey},
@@ -36,6 +37,18 @@ pub struct Head {
     /// and so many commands issued.
     pub commands: u64,
     pub events: u64,
+    /// SHA-256 over this line without it, and the last event's hash.
+    pub seal: Digest,
+}
+
+impl Head {
+    fn sealed(mut self, last: &[u8; 32]) -> Self {
+        self.seal = Digest([0; 32]);
+        let mut text = serde_json::to_vec(&self).unwrap_or_default();
+        text.extend_from_slice(last);
+        self.seal = Digest::of(&text);
+        self
+    }
 }
 
 /// Each line behind it.
@@ -70,6 +83,8 @@ pub enum HistoryFileError {
     CutOff { found: u64, expected: u64 },
     #[error("it was changed since it was written: {0}")]
     Changed(#[from] Violation),
+    #[error("its first line was changed since it was written")]
+    Head,
     #[error("it is empty")]
     Empty,
 }
@@ -93,8 +108,9 @@ pub fn write(row: &ExecutionRow, events: &[StoredEvent]) -> String {
         applied_through: row.applied_through,
         commands: row.command_count,
         events: events.len() as u64,
+        seal: Digest([0; 32]),
     };
-    line(&mut out, &head);
+    line(&mut out, &head.sealed(&events.last().map_or(GENESIS, |last| last.hash)));
     for event in events {
         let stored = Line {
             event_id: event.event_id,
@@ -147,7 +163,11 @@ pub fn read(text: &str) -> Result<HistoryFile, HistoryFileError> {
     if found != head.events {
         return Err(HistoryFileError::CutOff { found, expected: head.events });
     }
-    Ok(HistoryFile { events: decode_all(&stored)?, head })
+    let events = decode_all(&stored)?;
+    if head.clone().sealed(&stored.last().map_or(GENESIS, |last| last.hash)) != head {
+        return Err(HistoryFileError::Head);
+    }
+    Ok(HistoryFile { events, head })
 }
 
 #[cfg(test)]
@@ -155,7 +175,6 @@ mod tests {
     use super::*;
     use crate::{
         Namespace, RunId, RunKey, WorkflowId,
-        canonical_hash::GENESIS,
         codec::{Codec, CodecId, current_version},
         event::{CancelRequested, EventBody},
         ports::NewExecution,
@@ -219,6 +238,7 @@ mod tests {
         assert!(said(&whole[..whole.len() - 9]).starts_with("line 4 is not what"));
         assert!(said(&whole.replace("\"timestamp\":7", "\"timestamp\":6")).starts_with("it was changed"));
         assert!(said(&whole.replacen("history\":1", "history\":2", 1)).contains("format 2"));
+        assert!(said(&whole.replacen("\"commands\":9", "\"commands\":8", 1)).starts_with("its first line"));
         assert!(said("{}").starts_with("line 1"));
         assert_eq!(said(""), "it is empty");
     }

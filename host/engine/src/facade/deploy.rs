@@ -8,6 +8,8 @@ use relive_core::{
     ports::{ActivityRow, CanaryLimits, ComponentMeta, Implementation, VersionRow},
 };
 
+use tokio::sync::mpsc;
+
 use super::lookup::store_error;
 use crate::{
     diff::changes,
@@ -19,6 +21,18 @@ use crate::{
     versions::{Activate, ActivateRequest, ActivationView, Change},
     views::{ActivityView, Deployed, DeployedWorkflow},
 };
+
+/// What whoever deploys hears.
+#[derive(Debug)]
+pub enum DeployTold {
+    /// What is through: `received`, `checked`, `compiled`, `described`.
+    Stage(&'static str),
+    Deployed(Box<Deployed>),
+    Failed(Error),
+}
+
+/// What is told and not taken.
+const STAGES: usize = 8;
 
 fn invalid(error: &relive_core::ids::NameError) -> Error {
     Error::new(ErrorKind::Validation, "invalid-name", error.to_string())
@@ -32,7 +46,31 @@ impl Engine {
         self.blocking(move |engine| engine.deploy_now(&request)).await
     }
 
+    /// The same; what is through comes over the channel, and last what was deployed or why not. It goes on to its end also if
+    /// the channel is dropped.
+    pub async fn deploy_told(&self, request: DeployRequest) -> Result<mpsc::Receiver<DeployTold>, Error> {
+        self.accepting()?;
+        let (told, heard) = mpsc::channel(STAGES);
+        let begun = self.clone();
+        let run = move |_: &Arc<crate::context::Context>| {
+            // Whoever asked may have hung up.
+            let stage = |stage| drop(told.blocking_send(DeployTold::Stage(stage)));
+            let last = match begun.deploy_with(&request, &stage) {
+                Ok(deployed) => DeployTold::Deployed(Box::new(deployed)),
+                Err(error) => DeployTold::Failed(error),
+            };
+            let _ = told.blocking_send(last);
+        };
+        let spawned = self.spawn("relive-deploy", run);
+        spawned.map_err(|e| Error::new(ErrorKind::Unknown, "internal", format!("failed to start a thread: {e}")))?;
+        Ok(heard)
+    }
+
     fn deploy_now(&self, request: &DeployRequest) -> Result<Deployed, Error> {
+        self.deploy_with(request, &|_| {})
+    }
+
+    fn deploy_with(&self, request: &DeployRequest, told: &dyn Fn(&'static str)) -> Result<Deployed, Error> {
         if let Some(expected) = request.digest.filter(|digest| *digest != Digest::of(&request.bytes)) {
             let message = format!(
                 "the bytes that arrived have the digest {}, not {expected} as was said: send them again",
@@ -43,7 +81,9 @@ impl Engine {
         let what = (Kind::Workflow, &request.namespace, request.name.as_deref());
         let signers = &self.context.config.signers;
         let signed_by = signers.check(what, &Digest::of(&request.bytes), &request.signatures)?;
-        let admitted = self.context.guests.admit(&request.bytes)?;
+        told("received");
+        let admitted = self.context.guests.admit_told(&request.bytes, told)?;
+        told("described");
         let names = deploy_names(&admitted.workflows, request.name.as_deref())?;
         let now = self.context.clock.now();
         let meta = ComponentMeta {

@@ -22,6 +22,7 @@ mod verify;
 mod versions;
 pub(crate) mod workers;
 
+pub use deploy::DeployTold;
 pub use failed::{FailedPage, FailedTask};
 pub(crate) use lookup::store_error;
 pub use pending::{PendingActivity, PendingPage, PendingState};

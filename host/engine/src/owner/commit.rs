@@ -12,7 +12,7 @@ use relive_core::{
     codec::StoredEvent,
     event::EventType,
     options::CancellationType,
-    ports::{AppendError, AppendItem, Appended, ExecutionRow, StoreError, StoreErrorKind, TaskRow},
+    ports::{AppendError, AppendItem, Appended, ExecutionRow, StoreError, StoreErrorKind, TaskRow, TimerRow},
 };
 
 use super::{Owner, answer_all, draft::Effects, tasks::Task};
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long an execution waits before it tries the store again.
-const STORE_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const STORE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What is remembered of an item while it is with the committer.
 pub(super) struct Flight {
@@ -39,6 +39,8 @@ pub(super) struct Flight {
     pub ended: Option<Ended>,
     pub claims: Vec<(ClaimRequest, TaskRow)>,
     pub acks: Vec<Ack>,
+    /// It was in doubt once: an earlier copy may be in the store, or get there yet.
+    pub doubted: bool,
 }
 
 impl Owner {
@@ -77,7 +79,7 @@ impl Owner {
                 );
                 self.refuse(context, flight, &error);
             }
-            Err(AppendError::Backend(error)) if error.in_doubt => {
+            Err(AppendError::Backend(error)) if error.in_doubt || flight.doubted => {
                 self.doubt(context, item, flight, &error);
             }
             Err(AppendError::Backend(error)) => {
@@ -96,6 +98,7 @@ impl Owner {
         let told = self.error(ErrorKind::EventStore, "store-unavailable", message);
         flight.taken.iter_mut().for_each(|incoming| incoming.tell(&told));
         answer_all(std::mem::take(&mut flight.replies), &Err(told));
+        flight.doubted = true;
         let refused = self.store_error(error);
         self.queue = self.queue.drain(..).filter_map(|incoming| incoming.refused(&refused)).collect();
         if self.create.take().is_some() {
@@ -119,7 +122,7 @@ impl Owner {
 
     /// Durable: answer, and let effects happen.
     fn committed(&mut self, context: &Arc<Context>, item: AppendItem, flight: Flight) {
-        let Flight { row, effects, taken, replies, rode, ended, claims, acks } = flight;
+        let Flight { row, effects, taken, replies, rode, ended, claims, acks, .. } = flight;
         let began = self.create.take().is_some();
         if began || item.successor.is_some() {
             context.metrics.started.add(u64::from(began) + u64::from(item.successor.is_some()));
@@ -221,11 +224,15 @@ impl Owner {
         if holds(tail, &item) {
             // A retry after a lost reply finds its own events; what others appended after them is still to be applied.
             let later = tail[item.events.len()..].to_vec();
+            // Before anything of this run follows it.
+            if let Some(feed) = &context.feed {
+                feed.committed(&item);
+            }
             self.committed(context, item, flight);
             return self.take_tail(context, &later);
         }
-        let control = tail.iter().any(|e| EventType::from_code(e.event_type).is_none_or(EventType::is_control));
-        let rebase = !control && flight.taken.is_empty() && item.create.is_none();
+        let inbound = tail.iter().all(is_inbound);
+        let rebase = inbound && flight.taken.is_empty() && item.create.is_none();
         let before = self.row.take();
         if !self.load_row_again(context, before.as_ref()) {
             let error = self.error(ErrorKind::EventStore, "store-unavailable", "the store cannot be read; try again");
@@ -237,6 +244,39 @@ impl Owner {
         }
         self.take_back_flight(flight, None, true);
         self.forget_known(tail);
+        if !inbound {
+            self.reload_work(context);
+        }
+    }
+
+    /// Somebody else, or this host itself in an item that it had given up, has done more than send messages: open work is
+    /// what the store says. What runs goes on.
+    fn reload_work(&mut self, context: &Arc<Context>) {
+        let (tasks, timers) = match context.store.open_work(self.run) {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::warn!(run = self.run.0, %error, "open work cannot be read; the execution is let go of");
+                self.lost = true;
+                return;
+            }
+        };
+        let open: BTreeSet<u64> = tasks.iter().map(|task| task.command_no).collect();
+        let over: Vec<u64> = self.tasks.keys().filter(|no| !open.contains(no)).copied().collect();
+        over.into_iter().for_each(|no| self.drop_task(context, no, true));
+        for row in tasks {
+            let known = self.tasks.get(&row.command_no).is_some_and(|task| task.row.attempt >= row.attempt);
+            if !known {
+                self.tasks.insert(row.command_no, Task::known(row));
+            }
+        }
+        let fired = |no: u64| {
+            let mut queued = self.queue.iter();
+            queued.any(|i| i.body.command_no == Some(no) && i.body.event_type() == EventType::TimerFired)
+        };
+        let waiting: Vec<TimerRow> = timers.into_iter().filter(|timer| !fired(timer.command_no)).collect();
+        self.timers = waiting.iter().map(|timer| timer.command_no).collect();
+        context.timers.add(&waiting);
+        self.launch_known(context);
     }
 
     /// The turn stands, only its numbers change: the tail holds inbound events that come after it for the guest.
@@ -317,6 +357,7 @@ impl Owner {
                 self.forget_known(&tail);
                 self.forget(|k| k == key);
             }
+            Err(error) if flight.doubted => self.doubt(context, item, flight, &error),
             Err(error) => {
                 self.take_back_flight(flight, Some(&self.store_error(&error)), true);
                 self.store_trouble(context, &error);

@@ -89,7 +89,7 @@ impl Owner {
         let trouble =
             |what: &str, error: &StoreError| Abandon::Committed(TurnError::Fault(GuestFault::unread(what, error)));
         let carried_messages =
-            self.carried(context, draft, unread).map_err(|fault| Abandon::Committed(TurnError::Fault(fault)))?;
+            self.carried(context, draft, unread).map_err(|fault| Abandon::Ending(TurnError::Fault(fault)))?;
         let run =
             context.store.allocate_run_key(self.run.shard()).map_err(|error| trouble("make the next run", &error))?;
         let old = &draft.row;

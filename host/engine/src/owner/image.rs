@@ -116,6 +116,7 @@ impl Owner {
             }),
         };
         let Some(image) = newest else { return false };
+        abort::point("inside-recovery");
         match self.lay_and_catch_up(context, &row, &image, kit) {
             Ok(()) => {
                 let stats = &context.images.stats;

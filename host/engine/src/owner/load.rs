@@ -140,6 +140,8 @@ impl Owner {
         let now = context.clock.now();
         let (due, waiting): (Vec<_>, Vec<_>) = taken.timers.into_iter().partition(|timer| timer.deadline <= now);
         self.timers = waiting.iter().map(|timer| timer.command_no).collect();
+        // They may have been committed by an item whose answer was lost.
+        context.timers.add(&waiting);
         due.iter().for_each(|timer| self.fire(context, timer.command_no, timer.deadline));
         for row in taken.tasks {
             self.tasks.insert(row.command_no, Task::known(row));

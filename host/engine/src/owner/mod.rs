@@ -157,8 +157,8 @@ impl Owner {
             }
             // The store's answer is taken in any case: somebody waits for it.
             if !matches!(message, Message::Appended(..)) && !self.owns(context) {
+                self.lost |= message.is_missed();
                 message.refuse(&not_owner(&context.ownership));
-                self.lost = true;
             } else if let Message::Loaded(loaded) = message {
                 self.loaded(context, *loaded, &mut messages);
             } else if let Some(message) = self.wait_for_row(context, message) {
@@ -166,8 +166,9 @@ impl Owner {
             }
         }
         // With what is under way the store's answer comes. One that was owned again before it came lacks what was refused.
-        let settled = self.flight.is_none() || self.doubtful.is_some();
-        if settled && !self.gone && (self.lost || !self.owns(context)) {
+        let owned = self.owns(context);
+        let settled = self.flight.is_none() || (self.doubtful.is_some() && !owned);
+        if settled && !self.gone && (self.lost || !owned) {
             self.let_go(context, &not_owner(&context.ownership));
             if context.ownership.epoch_of(self.run).is_some() {
                 context.registry.post(self.run, Message::Wake);

@@ -32,7 +32,12 @@ impl Owner {
         change: &TaskChange,
         note: String,
     ) -> Result<Result<(), Error>, Abandon> {
-        if self.tasks.get(&no).is_none_or(|task| task.resolved) || !self.recall_if_needed(context, no) {
+        let there = self.tasks.get(&no).is_some_and(|task| !task.resolved);
+        if there && !self.recall_if_needed(context, no) {
+            let message = "what the activity was asked for cannot be read; try again";
+            return Ok(Err(self.error(ErrorKind::EventStore, "store-unavailable", message)));
+        }
+        if !there {
             let message = format!("there is no activity {no} that is not resolved; `relive activity list` shows those");
             return Ok(Err(self.error(ErrorKind::ActivityExecution, "unknown-step", message)));
         }

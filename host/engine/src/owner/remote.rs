@@ -11,7 +11,7 @@ use relive_core::{
     ports::{Claim, TaskRow, TimerRow},
 };
 
-use super::{Owner, draft::Draft, load::decoded_history, tasks::Task, turns::Abandon};
+use super::{Owner, commit::STORE_PAUSE, draft::Draft, load::decoded_history, tasks::Task, turns::Abandon};
 use crate::{
     abort,
     context::Context,
@@ -125,7 +125,8 @@ impl Owner {
             && cluster.has_others()
         {
             let correlation_id = self.row.as_ref().and_then(|row| row.correlation_id.clone());
-            exchange.announce(hint(name, task, activity, correlation_id), backlog);
+            let trace_id = self.tasks.get(&task.command_no).and_then(Task::trace_id);
+            exchange.announce(hint(name, task, activity, (correlation_id, trace_id)), backlog);
         }
     }
 
@@ -142,13 +143,13 @@ impl Owner {
     /// Something about a task may be due: a deadline, its time, or a host that runs it now.
     pub(super) fn look_at(&mut self, context: &Arc<Context>, no: u64) {
         if !self.load_row(context) {
-            return;
+            return self.later(context, Message::Alarm { command_no: no });
         }
         let Some(task) = self.tasks.get_mut(&no) else { return };
         // It has rung.
         task.alarm = None;
         if !self.recall_if_needed(context, no) {
-            return;
+            return self.later(context, Message::Alarm { command_no: no });
         }
         let (Some(task), Some(row)) = (self.tasks.get_mut(&no), &self.row) else { return };
         let name = task.asked().map(|(scheduled, _)| scheduled.name.clone());
@@ -161,6 +162,13 @@ impl Owner {
         }
         if task.row.queue.is_some() || task.row.claim.is_some() || task.is_held() {
             self.place(context, no);
+        }
+    }
+
+    /// The store cannot be read now: the message comes again. Not to one that is let go of.
+    fn later(&self, context: &Arc<Context>, message: Message) {
+        if !self.gone {
+            context.dispatcher.later(self.run, STORE_PAUSE, message);
         }
     }
 
@@ -448,7 +456,7 @@ impl Owner {
     /// The worker that had the attempt is lost, or has stopped.
     pub(super) fn worker_lost(&mut self, context: &Arc<Context>, no: u64, secret: u64) {
         if !self.load_row(context) || !self.recall_if_needed(context, no) {
-            return;
+            return self.later(context, Message::WorkerLost { command_no: no, secret });
         }
         let Some(task) = self.tasks.get(&no) else { return };
         if task.row.claim.as_ref().is_some_and(|claim| claim.secret == secret) {

@@ -80,6 +80,11 @@ impl Task {
         }
     }
 
+    /// The run's trace, if it is known.
+    pub(super) fn trace_id(&self) -> Option<Arc<str>> {
+        self.trace.clone()
+    }
+
     /// The span of the attempt that is due or running.
     pub(super) fn traceparent(&self, run: RunId) -> TraceParent {
         TraceParent::of_attempt(self.trace.as_deref(), run, self.row.command_no, self.row.attempt)
@@ -101,8 +106,10 @@ impl Owner {
             let Some(row) = self.tasks.get(&no).map(|task| &task.row) else { continue };
             // What waits in its queue waits there whether its owner is in memory or not.
             if row.queue.is_none() || !context.remote.queues.holds(self.run, no, row.attempt) {
-                // First: whoever has it gets the time of a heartbeat from now on.
-                self.note_claim(context, no);
+                // First: whoever has it gets the time of a heartbeat from now on. Once.
+                if self.tasks.get(&no).is_some_and(|task| task.heard == Timestamp(0)) {
+                    self.note_claim(context, no);
+                }
                 self.launch(context, no);
             }
         }

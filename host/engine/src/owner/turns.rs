@@ -34,6 +34,8 @@ const SLOW_TURN: Duration = Duration::from_millis(50);
 pub(super) enum Abandon {
     /// The turn of a committed event failed.
     Committed(TurnError),
+    /// The run cannot be ended as its guest wants it now: what is needed for that cannot be read.
+    Ending(TurnError),
     /// The turn of an event that is not committed failed: commit it alone first.
     Speculative,
     Codec(CodecError),
@@ -116,6 +118,10 @@ impl Owner {
         draft.item.image = self.riding_image.clone();
         let asked = !self.controls.is_empty();
         if self.take_controls(context, draft)? {
+            return Ok(());
+        }
+        // What operators did to an activity stands, whatever becomes of the turns behind it.
+        if !draft.effects.changed.is_empty() {
             return Ok(());
         }
         if draft.row.status == Status::Running && draft.row.crashes >= MAX_CRASHES {
@@ -259,7 +265,9 @@ impl Owner {
             return Ok(());
         };
         abort::point("inside-turn");
-        let _span = tracing::debug_span!("turn", execution = %draft.row.execution, event = event.event_id).entered();
+        let shard = self.run.shard().0;
+        let (execution, correlation_id) = (&draft.row.execution, draft.row.correlation_id.as_deref());
+        let _span = tracing::debug_span!("turn", %execution, event = event.event_id, shard, correlation_id).entered();
         let started = Instant::now();
         let output = life.turn(event, Mode::Live).map_err(TurnFailure::Turn)?;
         let took = started.elapsed();
@@ -311,7 +319,8 @@ impl Owner {
     pub(super) fn send_off(&mut self, context: &Arc<Context>, mut draft: Draft) {
         draft.seal();
         let Draft { item, row, effects, taken, replies, rode, ended, claims, acks, .. } = draft;
-        self.submit(context, item, Flight { row, effects, taken, replies, rode, ended, claims, acks });
+        let doubted = false;
+        self.submit(context, item, Flight { row, effects, taken, replies, rode, ended, claims, acks, doubted });
     }
 
     /// The draft cannot be as it is: takes back what it took, and goes on without the guest.
@@ -324,9 +333,9 @@ impl Owner {
             // The turns before the one that failed are good: commit them, then try that one again.
             Abandon::Committed(_) if progressed => self.send_off(context, draft),
             // Not the guest's fault, however long it takes.
-            Abandon::Committed(TurnError::Fault(GuestFault::Unavailable(what))) => {
+            Abandon::Committed(error @ TurnError::Fault(GuestFault::Unavailable(_))) | Abandon::Ending(error) => {
                 self.take_back(draft, false);
-                self.store_trouble(context, &StoreError::new(StoreErrorKind::Transient, what));
+                self.store_trouble(context, &StoreError::new(StoreErrorKind::Transient, error.to_string()));
             }
             Abandon::Committed(error) => {
                 self.tries += 1;

@@ -320,7 +320,7 @@ pub(crate) fn message(
     name: &QueueName,
     task: TaskRef,
     activity: &Arc<str>,
-    correlation_id: Option<Arc<str>>,
+    (correlation_id, trace_id): (Option<Arc<str>>, Option<Arc<str>>),
 ) -> TaskMessage {
     TaskMessage {
         queue: ports::QueueName { namespace: name.0.clone(), queue: name.1.clone() },
@@ -330,6 +330,6 @@ pub(crate) fn message(
         republish: 0,
         activity: activity.clone(),
         correlation_id,
-        trace_id: None,
+        trace_id,
     }
 }

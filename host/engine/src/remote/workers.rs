@@ -97,10 +97,15 @@ struct Worker {
     /// Heard of since the store was last told.
     heard: bool,
     ended: Option<&'static str>,
+    /// Who it is now, if it was replaced.
+    heir: Option<Arc<str>>,
     registered_at: Timestamp,
     last_seen: Timestamp,
     running: BTreeSet<(RunKey, u64, u64)>,
 }
+
+/// How often in a row a worker is looked for under its next id.
+const MAX_HEIRS: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Workers {
@@ -124,6 +129,7 @@ impl Workers {
         let mut running = match before.filter(|w| w.namespace == *namespace && w.ended.is_none()) {
             Some(before) => {
                 before.ended = Some("replaced");
+                before.heir = Some(id.clone());
                 before.last_seen = now;
                 std::mem::take(&mut before.running)
             }
@@ -186,6 +192,7 @@ impl Workers {
                 Some(None) => row.into_iter().for_each(|row| worker.adopt(row)),
                 Some(Some(WorkerEnd::Replaced { by, holds })) => {
                     worker.end("replaced", now);
+                    worker.heir = Some(by.clone());
                     let mut running = std::mem::take(&mut worker.running);
                     let holds = holds.as_ref().map(|holds| holds.iter().copied().collect());
                     lost.extend(holds.map(|holds| keep_held(&mut running, &holds)).unwrap_or_default());
@@ -213,12 +220,17 @@ impl Workers {
         Some(ClaimedBy { id: key, identity })
     }
 
-    /// The worker has an attempt. One that nobody knows claimed it from this host before a restart. False: it has ended,
-    /// and nobody will say so again.
+    /// The worker has an attempt, or who came in its place. One that nobody knows claimed it from this host before a restart.
+    /// False: it has ended, and nobody will say so again.
     pub fn claimed(&self, namespace: &Namespace, id: &Arc<str>, attempt: Lost, now: Timestamp) -> bool {
         let mut workers = self.workers.lock();
         let unknown = || Worker::claiming(namespace, "not heard of since the host started".into(), now);
-        let worker = workers.entry(id.clone()).or_insert_with(unknown);
+        let mut id = id.clone();
+        for _ in 0..MAX_HEIRS {
+            let Some(heir) = workers.get(&id).and_then(|worker| worker.heir.clone()) else { break };
+            id = heir;
+        }
+        let worker = workers.entry(id).or_insert_with(unknown);
         let works = worker.ended.is_none();
         if works {
             worker.running.insert((attempt.run, attempt.command_no, attempt.secret));
@@ -293,6 +305,7 @@ impl Worker {
             unheard: false,
             heard: false,
             ended: None,
+            heir: None,
             registered_at: now,
             last_seen: now,
             running: BTreeSet::new(),

@@ -121,6 +121,56 @@ pub(super) fn store_error(error: &Error) -> StoreError {
 mod tests {
     use super::*;
 
+    /// What a server says.
+    #[derive(Debug, thiserror::Error)]
+    #[error("as told")]
+    struct Told(&'static str);
+
+    impl sqlx::error::DatabaseError for Told {
+        fn message(&self) -> &str {
+            "as told"
+        }
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_told_for_what_it_is() {
+        let told = |state| Error::Database(Box::new(Told(state)));
+        for (state, kind_of) in [
+            ("53100", StoreErrorKind::NoSpace),
+            ("25006", StoreErrorKind::ReadOnly),
+            ("42501", StoreErrorKind::ReadOnly),
+            ("XX001", StoreErrorKind::Corrupt),
+            ("40001", StoreErrorKind::Transient),
+            ("40P01", StoreErrorKind::Transient),
+            ("55P03", StoreErrorKind::Transient),
+            ("57014", StoreErrorKind::Transient),
+            ("57P01", StoreErrorKind::Transient),
+            ("42703", StoreErrorKind::Fatal),
+        ] {
+            assert_eq!(kind(&told(state)), kind_of, "{state}");
+            assert_eq!(is_race(&told(state)), matches!(state, "40001" | "40P01"), "{state}");
+            // Ended by an operator, the server may have committed before it said so.
+            assert_eq!(store_error(&told(state)).in_doubt, state == "57P01", "{state}");
+        }
+        assert!(!store_error(&told("57P03")).in_doubt, "it took nothing");
+        assert!(is_of_an_item(&told("23505")) && !is_of_an_item(&told("53100")));
+    }
+
     #[test]
     fn what_cuts_a_connection_is_transient_and_lost() {
         let cut = || Error::Io(std::io::ErrorKind::ConnectionReset.into());

@@ -46,6 +46,10 @@ fn claims_of_before_a_restart_go_along_with_the_worker_or_back() {
     workers.claimed(&namespace, &silent, attempt(2), Timestamp(0));
     let id = register(&workers, &namespace, told(Some("kept")), Timestamp(BEAT)).0;
     assert_eq!(workers.reap(Timestamp(3 * BEAT + 1)), [("silent".to_owned(), vec![attempt(2)])]);
+    // A claim that names its former id is its own; one of a worker that is lost is nobody's.
+    assert!(workers.claimed(&namespace, &kept, attempt(3), Timestamp(4 * BEAT)));
+    assert!(!workers.claimed(&namespace, &silent, attempt(4), Timestamp(4 * BEAT)));
+    workers.released(&kept, attempt(3));
     // It answers for what it claimed under its former id.
     workers.released(&kept, attempt(1));
     assert_eq!(workers.end(&namespace, &id, Timestamp(4 * BEAT)), Some(Vec::new()));
