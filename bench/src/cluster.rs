@@ -124,7 +124,7 @@ pub fn failover(data: &Path) -> anyhow::Result<Figures> {
     Ok(Figures::from([("failover_ms", worst.as_secs_f64() * 1e3)]))
 }
 
-fn shares(host: &Host, hosts: usize) -> anyhow::Result<bool> {
+pub fn shares(host: &Host, hosts: usize) -> anyhow::Result<bool> {
     let answer = host.connect()?.json("GET", "/v1/hosts", b"")?;
     let all = answer["hosts"].as_array().context("hosts")?;
     let owned = |h: &&serde_json::Value| h["shards"].as_u64().is_some_and(|n| n > 0);
@@ -132,7 +132,7 @@ fn shares(host: &Host, hosts: usize) -> anyhow::Result<bool> {
     Ok(all.iter().filter(owned).count() == hosts && total == 256)
 }
 
-fn until(what: &str, condition: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub fn until(what: &str, condition: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let began = Instant::now();
     while !condition()? {
         ensure!(began.elapsed() < Duration::from_secs(60), "waited in vain for {what}");

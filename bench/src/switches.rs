@@ -44,6 +44,7 @@ pub fn shared(data: &Path) -> anyhow::Result<Figures> {
     let (one, two) = (data.join("a"), data.join("b"));
     [&one, &two].into_iter().try_for_each(std::fs::create_dir_all)?;
     let hosts = [Host::member(&one, &database.url, "a", &[])?, Host::member(&two, &database.url, "b", &[])?];
+    cluster::until("both hosts to have a share", || cluster::shares(&hosts[1], 2))?;
     hosts[0].deploy_steps()?;
     let [rate, failed, wrong, p99] = measure(&hosts.each_ref(), HEARD)?;
     Ok(Figures::from([
@@ -101,6 +102,7 @@ fn measure(hosts: &[&Host], heard: Duration) -> anyhow::Result<[f64; 4]> {
     let mut latencies: Vec<f64> = starts.iter().map(|s| (s.answered - s.sent).as_secs_f64() * 1e3).collect();
     latencies.sort_by(f64::total_cmp);
     let p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default();
+    eprintln!("the slowest start took {:.0} ms", latencies.last().copied().unwrap_or_default());
     let rate = starts.len() as f64 / took.as_secs_f64();
     Ok([rate, failed.load(Ordering::Acquire) as f64, wrong as f64, p99])
 }

@@ -37,7 +37,9 @@ pub(crate) const BACKLOG: usize = 256;
 const EXAMPLES: usize = 5;
 /// Findings that are told apart; the rest is counted under the last.
 const MAX_GROUPS: usize = 100;
-/// A history that was long to relive is not paid for twice.
+/// A pause has so many times what it took to relive an execution,
+const PAUSES: u32 = 3;
+/// but no more than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// Live executions come first.
 const NICE: i32 = 19;
@@ -283,9 +285,9 @@ fn relive_rows(work: &Work<'_>, rows: &Receiver<ExecutionRow>, verdicts: &Sender
         let began = Instant::now();
         let verdict = verdict::of(work.context, work.ready, &row, work.request.answers);
         // Priorities are this machine's, and the store's work may be another's: where live executions are at work, they
-        // have it to themselves for as long again.
+        // have it to themselves for some time.
         if work.context.stats.in_flight.load(Ordering::Acquire) > 0 {
-            std::thread::sleep(began.elapsed().min(LONGEST_PAUSE));
+            std::thread::sleep((began.elapsed() * PAUSES).min(LONGEST_PAUSE));
         }
         work.checked.fetch_add(1, Ordering::Relaxed);
         if verdicts.send(verdict).is_err() {
