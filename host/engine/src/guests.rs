@@ -48,6 +48,12 @@ pub trait GuestFactory: Send + Sync {
     /// A fresh instance of a component that the catalog holds.
     fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault>;
 
+    /// Gets a component that the catalog holds ready, so that the next instance of it waits for nothing.
+    fn warm(&self, digest: &Digest) -> Result<(), GuestFault> {
+        let _ = digest;
+        Ok(())
+    }
+
     /// An instance that stands where its memory image was taken, and `cursor` with it.
     fn lay(&self, digest: &Digest, cursor: Cursor, stamp: &GuestStamp, body: &[u8]) -> Result<Box<dyn Guest>, NotLaid> {
         let _ = (digest, cursor, stamp, body);

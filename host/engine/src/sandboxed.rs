@@ -1,8 +1,11 @@
 //! Guests from the sandbox: components are loaded from the catalog once and kept linked.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use relive_core::{
     Digest, Error, ErrorKind, Json,
     cursor::Cursor,
@@ -18,17 +21,29 @@ use crate::guests::{Admitted, Described, GuestFactory, component_bytes};
 pub struct SandboxGuests {
     sandbox: Sandbox,
     catalog: Arc<dyn Catalog>,
-    loaded: Mutex<HashMap<Digest, LoadedComponent>>,
+    loaded: RwLock<HashMap<Digest, Arc<Slot>>>,
+}
+
+/// A component's place: whoever comes first loads it, and the others wait for that.
+#[derive(Default)]
+struct Slot {
+    component: OnceLock<LoadedComponent>,
+    loading: Mutex<()>,
 }
 
 impl SandboxGuests {
     #[must_use]
     pub fn new(sandbox: Sandbox, catalog: Arc<dyn Catalog>) -> Self {
-        Self { sandbox, catalog, loaded: Mutex::default() }
+        Self { sandbox, catalog, loaded: RwLock::default() }
     }
 
     fn loaded(&self, digest: &Digest) -> Result<LoadedComponent, GuestFault> {
-        if let Some(loaded) = self.loaded.lock().get(digest) {
+        let slot = self.slot(digest);
+        if let Some(loaded) = slot.component.get() {
+            return Ok(loaded.clone());
+        }
+        let _first = slot.loading.lock();
+        if let Some(loaded) = slot.component.get() {
             return Ok(loaded.clone());
         }
         let bytes = component_bytes(&self.catalog, digest)?;
@@ -36,8 +51,14 @@ impl SandboxGuests {
             .sandbox
             .load(*digest, &bytes)
             .map_err(|e| GuestFault::Host(format!("load component {digest}: {e}")))?;
-        self.loaded.lock().insert(*digest, loaded.clone());
-        Ok(loaded)
+        Ok(slot.component.get_or_init(|| loaded).clone())
+    }
+
+    fn slot(&self, digest: &Digest) -> Arc<Slot> {
+        if let Some(slot) = self.loaded.read().get(digest) {
+            return slot.clone();
+        }
+        self.loaded.write().entry(*digest).or_default().clone()
     }
 }
 
@@ -59,7 +80,7 @@ impl GuestFactory for SandboxGuests {
         };
         let admitted = self.sandbox.admit_told(bytes, &stage).map_err(|e| refused(&e))?;
         if let AdmittedComponent::Workflow(loaded) = &admitted.component {
-            self.loaded.lock().insert(admitted.inspection.digest, loaded.clone());
+            self.slot(&admitted.inspection.digest).component.get_or_init(|| loaded.clone());
         }
         let inspection = Json::of(&inspection_view(&admitted.inspection))
             .map_err(|e| Error::new(ErrorKind::Unknown, "internal", format!("describe the component: {e}")))?;
@@ -79,6 +100,10 @@ impl GuestFactory for SandboxGuests {
     fn instantiate(&self, digest: &Digest, cursor: Cursor) -> Result<Box<dyn Guest>, GuestFault> {
         let guest = self.loaded(digest)?.instantiate(cursor)?;
         Ok(Box::new(guest))
+    }
+
+    fn warm(&self, digest: &Digest) -> Result<(), GuestFault> {
+        self.loaded(digest).map(|_| ())
     }
 
     fn lay(&self, digest: &Digest, cursor: Cursor, stamp: &GuestStamp, body: &[u8]) -> Result<Box<dyn Guest>, NotLaid> {

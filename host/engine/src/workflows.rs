@@ -2,7 +2,7 @@
 //! that components declare, kept for good.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -59,7 +59,7 @@ impl Active {
     }
 }
 
-type Key = (Namespace, String);
+pub(crate) type Key = (Namespace, String);
 
 /// What new runs of a workflow take.
 pub(crate) struct Takes {
@@ -89,6 +89,7 @@ impl Takes {
 #[derive(Default)]
 pub(crate) struct Workflows {
     takes: RwLock<HashMap<Key, Arc<Takes>>>,
+    used: RwLock<HashSet<Key>>,
     /// Changes so far: what was read before one is not kept after it.
     changes: AtomicU64,
     /// By component. As many as have had a message: fewer, and smaller, than the components that are kept linked.
@@ -114,7 +115,11 @@ impl Workflows {
         let takes = Arc::new(Takes::new(standing));
         let mut kept = self.takes.write();
         if self.changes.load(Ordering::Acquire) == before {
-            kept.insert(key, takes.clone());
+            kept.insert(key.clone(), takes.clone());
+        }
+        drop(kept);
+        if !self.used.read().contains(&key) {
+            self.used.write().insert(key);
         }
         Ok(Some(takes))
     }
@@ -148,6 +153,11 @@ impl Workflows {
         let declared = Arc::new(Declared::of(&meta.inspection));
         self.declared.write().insert(*digest, declared.clone());
         Ok(Some(declared))
+    }
+
+    /// Workflows that this host has started runs of.
+    pub fn used(&self) -> Vec<Key> {
+        self.used.read().iter().cloned().collect()
     }
 
     /// Forgets what new runs take: another host may have changed it.

@@ -36,7 +36,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Makes the host known. Waits for the lease of a process of the same name that died just now; one that lives is a
     /// mistake in the configuration.
-    pub fn register(cluster: Arc<Cluster>, context: &Context) -> Result<Self, Error> {
+    pub fn register(cluster: Arc<Cluster>, context: &Arc<Context>) -> Result<Self, Error> {
         let began = Instant::now();
         let mut keeper = Self { cluster, revision: None, lapsed: false, trouble: None };
         loop {
@@ -86,7 +86,7 @@ impl Keeper {
         }
     }
 
-    fn beat(&mut self, context: &Context) -> Result<Arc<ClusterView>, BeatError> {
+    fn beat(&mut self, context: &Arc<Context>) -> Result<Arc<ClusterView>, BeatError> {
         let parts = &self.cluster.parts;
         let sent = Instant::now();
         let view = parts.store.beat(&parts.beat(self.cluster.draining.load(Ordering::Acquire)))?;
@@ -95,6 +95,7 @@ impl Keeper {
         context.clock.store_says(view.now);
         if self.revision.replace(view.catalog_revision) != Some(view.catalog_revision) {
             context.workflows.forget();
+            warm(context);
             context.activity_host.refresh();
             if let Err(error) = read_limits(context) {
                 tracing::warn!(%error, "failed to read the limits of task queues");
@@ -199,6 +200,29 @@ impl Keeper {
         for run in runs_of(context, shards) {
             context.registry.post_if_present(run, Message::Wake);
         }
+    }
+}
+
+/// Another host may have deployed a version: gets it ready before runs take it, without keeping the keeper.
+fn warm(context: &Arc<Context>) {
+    let used = context.workflows.used();
+    if used.is_empty() {
+        return;
+    }
+    let context = context.clone();
+    let work = move || {
+        for (namespace, workflow) in used {
+            let versions = context.catalog.versions(&namespace, Some(&workflow)).unwrap_or_default();
+            let newest = versions.last().map(|row| row.version);
+            for row in versions.iter().filter(|row| row.active || Some(row.version) == newest) {
+                if let Err(fault) = context.guests.warm(&row.digest) {
+                    tracing::debug!(workflow, version = row.version, %fault, "a version is not ready yet");
+                }
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("relive-warm".to_owned()).spawn(work) {
+        tracing::debug!(%error, "versions of other hosts get ready when runs take them");
     }
 }
 
