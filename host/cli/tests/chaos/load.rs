@@ -150,12 +150,13 @@ impl Shared {
         book.open.keys().nth((n as usize) % open.max(1)).map(|id| (id.clone(), open))
     }
 
-    fn client(&self, number: u64) {
+    fn client(&self, number: u64, pace: Duration) {
         let mut looks = number;
         while !self.stop.load(Ordering::Acquire) {
             let open = self.book.lock().expect("a book").open.len();
             if open < MOST_OPEN {
                 self.order(self.next.fetch_add(1, Ordering::AcqRel));
+                std::thread::sleep(pace);
             }
             looks += 1;
             if let Some((id, _)) = self.oldest(looks) {
@@ -166,7 +167,8 @@ impl Shared {
 }
 
 impl Load {
-    pub fn start(addresses: Vec<String>) -> Self {
+    /// Each client rests for `pace` after an order.
+    pub fn start(addresses: Vec<String>, pace: Duration) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
@@ -183,7 +185,7 @@ impl Load {
         });
         let clients = (0..CLIENTS).map(|number| {
             let shared = shared.clone();
-            std::thread::spawn(move || shared.client(number))
+            std::thread::spawn(move || shared.client(number, pace))
         });
         let clients = Mutex::new(clients.collect());
         Self { shared, clients }

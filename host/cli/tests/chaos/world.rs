@@ -147,6 +147,10 @@ impl World {
         self
     }
 
+    pub fn is_alone(&self) -> bool {
+        self.servers.is_none()
+    }
+
     pub fn addresses(&self) -> Vec<String> {
         self.sites.iter().map(|site| format!("127.0.0.1:{}", site.port)).collect()
     }
