@@ -52,7 +52,7 @@ impl FaultyStore {
         Self { inner, plan: Box::new(plan), interloper: Box::new(interloper), items, hit, blind }
     }
 
-    /// From now on events cannot be read, or can again.
+    /// From now on events cannot be read and runs not be made, or they can again.
     pub fn make_blind(&self, blind: bool) {
         *self.blind.lock().expect("no panic under the lock") = blind.then_some(0);
     }
@@ -65,6 +65,16 @@ impl FaultyStore {
     /// The faults that took effect.
     pub fn hit(&self) -> Vec<Fault> {
         self.hit.lock().expect("no panic under the lock").clone()
+    }
+
+    fn see(&self) -> Result<(), StoreError> {
+        match &mut *self.blind.lock().expect("no panic under the lock") {
+            Some(failed) => {
+                *failed += 1;
+                Err(StoreError::new(StoreErrorKind::Transient, "as told"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn append_one(&self, item: &AppendItem) -> Result<Appended, AppendError> {
@@ -101,6 +111,7 @@ impl HistoryStore for FaultyStore {
         batch.iter().map(|item| self.append_one(item)).collect()
     }
     fn allocate_run_key(&self, shard: Shard) -> Result<RunKey, StoreError> {
+        self.see()?;
         self.inner.allocate_run_key(shard)
     }
     fn stamp_epoch(&self, run: RunKey, epoch: u64) -> Result<ExecutionRow, AppendError> {
@@ -125,10 +136,7 @@ impl HistoryStore for FaultyStore {
         self.inner.list(filter, before, limit)
     }
     fn read_from(&self, run: RunKey, from: u64, limit: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        if let Some(failed) = &mut *self.blind.lock().expect("no panic under the lock") {
-            *failed += 1;
-            return Err(StoreError::new(StoreErrorKind::Transient, "as told"));
-        }
+        self.see()?;
         self.inner.read_from(run, from, limit)
     }
     fn needs_wake(&self, shards: &ShardSet, after: RunKey, limit: usize) -> Result<Vec<RunKey>, StoreError> {

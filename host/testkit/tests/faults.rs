@@ -163,11 +163,39 @@ async fn a_history_that_cannot_be_read_for_a_while_is_waited_for() {
     store.make_blind(true);
     let second = Embedded::with(store.clone(), memory, Arc::new(SystemClock), 2, EngineConfig::default()).await;
     second.send("message", "a", "m", "1").await.expect("taken all the same");
-    second.until("many reads have failed", || async { store.unread() > 8 }).await;
+    second.until("many reads have failed", || async { store.unread() > 6 }).await;
     store.make_blind(false);
     assert_eq!(second.ended("message").await.status, Status::Completed);
     let launched = || async { second.engine.status().activities_running == 1 };
     second.until("the activity to run again", launched).await;
+}
+
+/// A run cannot go on as a new one while the store is away, whether its last event is committed by then or not: it waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_next_one_cannot_be_made_waits_for_it() {
+    for committed_first in [false, true] {
+        let (store, host) = host(|_| None, |_| None).await;
+        // A slow turn has events committed before their turns from then on.
+        let mut program = if committed_first { vec![activity("0"), Op::Await(0), Op::Burn(80)] } else { Vec::new() };
+        let promise = usize::from(committed_first);
+        program.extend([Op::Message("a".into()), Op::Await(promise), Op::ContinueAsNew { program: steps(1) }]);
+        host.run("w", &program).await.expect("started");
+        let waits = || async {
+            let shown = host.engine.show(Embedded::target("w")).await.expect("shown");
+            shown.waits_for == ["message"] && shown.execution.events >= 3 * promise as u64
+        };
+        host.until("it waits for its message", waits).await;
+        store.make_blind(true);
+        let heal = async {
+            host.until("it was tried", || async { store.unread() > 3 }).await;
+            store.make_blind(false);
+        };
+        let (sent, ()) = tokio::join!(host.send("w", "a", "m", "1"), heal);
+        sent.expect("the message is taken in the end");
+        let done = || async { host.ended("w").await.status == Status::Completed };
+        host.until("the next run to complete", done).await;
+        assert_eq!(host.verify().await, 2, "two runs");
+    }
 }
 
 /// All that an order does, with the answer to every n-th append lost: each is found, and nothing is done a second time or

@@ -87,7 +87,7 @@ impl Owner {
         unread: &[Arc<str>],
     ) -> Result<(), Abandon> {
         let trouble =
-            |what: &str, error: &StoreError| Abandon::Committed(TurnError::Fault(GuestFault::unread(what, error)));
+            |what: &str, error: &StoreError| Abandon::Ending(TurnError::Fault(GuestFault::unread(what, error)));
         let carried_messages =
             self.carried(context, draft, unread).map_err(|fault| Abandon::Ending(TurnError::Fault(fault)))?;
         let run =
