@@ -37,8 +37,8 @@ const PROGRESS: usize = 8;
 const RECOVERY: Duration = Duration::from_secs(60);
 /// After the last fault, everything ends within this.
 const SETTLING: Duration = Duration::from_secs(120);
-/// One in so many orders is relived at the end.
-const RELIVED: usize = 4;
+/// Orders that are checked at once in the end.
+const CHECKERS: usize = 4;
 /// Fewer would not be load.
 const ORDERS_A_MINUTE: u64 = 60;
 
@@ -46,27 +46,35 @@ fn told() -> Option<u64> {
     std::env::var("RELIVE_CHAOS_SECONDS").ok()?.parse().ok()
 }
 
-/// All histories hold what was promised, and every event of them has its order's correlation id.
+/// All histories hold what was promised, each order does on the version that its events name what it did, and every event has
+/// its order's correlation id.
 fn check(world: &World, load: &Load) -> (u64, u64) {
     let report = world.ask_any("POST", &format!("{BASE}/verify"), &json!({}));
     assert_eq!(report["findings"], json!([]), "{report:#}");
-    let (mut events, mut correlated) = (0, 0);
-    for (n, order) in load.all().into_iter().enumerate() {
-        if n.is_multiple_of(RELIVED) {
-            // On the version that its events name.
-            let path = format!("{BASE}/executions/{order}/verify?deep=true");
-            let report = world.ask_any("POST", &path, &json!({}));
-            assert_eq!((&report["findings"], &report["relived"]), (&json!([]), &json!(1)), "{order}: {report:#}");
-        }
-        let history = world.ask_any("GET", &format!("{BASE}/executions/{order}/history?limit=1000"), &Value::Null);
-        for event in history["events"].as_array().expect("events") {
-            events += 1;
-            // An event without one has that of the first.
-            let own = event["correlation_id"].as_str().or(history["events"][0]["correlation_id"].as_str());
-            correlated += u64::from(own == Some(&*format!("of-{order}")));
-        }
-    }
-    (events, correlated)
+    let orders = load.all();
+    let counts = std::thread::scope(|scope| {
+        let parts: Vec<_> = orders
+            .chunks(orders.len().div_ceil(CHECKERS).max(1))
+            .map(|part| scope.spawn(|| part.iter().map(|order| check_order(world, order)).collect::<Vec<_>>()))
+            .collect();
+        parts.into_iter().flat_map(|part| part.join().expect("every order holds")).collect::<Vec<_>>()
+    });
+    counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+}
+
+/// Events, and those with the correlation id.
+fn check_order(world: &World, order: &str) -> (u64, u64) {
+    let path = format!("{BASE}/executions/{order}/verify?deep=true");
+    let report = world.ask_any("POST", &path, &json!({}));
+    assert_eq!((&report["findings"], &report["relived"]), (&json!([]), &json!(1)), "{order}: {report:#}");
+    let history = world.ask_any("GET", &format!("{BASE}/executions/{order}/history?limit=1000"), &Value::Null);
+    let events = history["events"].as_array().expect("events");
+    // An event without one has that of the first.
+    let id =
+        |event: &Value| event["correlation_id"].as_str().or(events[0]["correlation_id"].as_str()).map(str::to_owned);
+    let own = format!("of-{order}");
+    let correlated = events.iter().filter(|event| id(event).as_ref() == Some(&own)).count();
+    (events.len() as u64, correlated as u64)
 }
 
 #[test]
