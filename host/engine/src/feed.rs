@@ -68,8 +68,8 @@ pub(crate) struct Publisher {
     parts: FeedParts,
     fresh: Receiver<Fresh>,
     names: HashMap<RunKey, Option<Arc<ExecutionRow>>>,
-    /// Since when nothing is published.
-    trouble: Option<Instant>,
+    /// Nothing is published now, and that was told.
+    trouble: bool,
     looked: Instant,
 }
 
@@ -79,7 +79,7 @@ impl Feed {
         // What the host before left comes first.
         let feed = Self { queue, behind: AtomicBool::new(true) };
         let looked = Instant::now();
-        (feed, Publisher { parts, fresh, names: HashMap::new(), trouble: None, looked })
+        (feed, Publisher { parts, fresh, names: HashMap::new(), trouble: false, looked })
     }
 
     /// The item is committed.
@@ -110,10 +110,9 @@ impl Publisher {
             match done {
                 Ok(()) => self.well(context),
                 Err(what) => {
-                    if self.trouble.is_none() {
+                    if !std::mem::replace(&mut self.trouble, true) {
                         tracing::warn!(what, "events are not published; trying again until they are");
                     }
-                    self.trouble.get_or_insert_with(Instant::now);
                     feed.behind();
                     std::thread::sleep(PAUSE);
                 }
@@ -122,7 +121,7 @@ impl Publisher {
     }
 
     fn well(&mut self, context: &Context) {
-        if self.trouble.take().is_some() {
+        if std::mem::take(&mut self.trouble) {
             tracing::info!("events are published again");
         }
         if self.fresh.is_empty() {

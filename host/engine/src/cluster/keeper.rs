@@ -90,7 +90,8 @@ impl Keeper {
         let parts = &self.cluster.parts;
         let sent = Instant::now();
         let view = parts.store.beat(&parts.beat(self.cluster.draining.load(Ordering::Acquire)))?;
-        self.lapsed |= !context.ownership.holds();
+        // It cannot lapse before it began.
+        self.lapsed |= self.revision.is_some() && !context.ownership.holds();
         context.ownership.hold(sent, LEASE - MARGIN);
         context.clock.store_says(view.now);
         if self.revision.replace(view.catalog_revision) != Some(view.catalog_revision) {

@@ -165,9 +165,9 @@ impl Owner {
         }
     }
 
-    /// The store cannot be read now: the message comes again. Not to one that is let go of.
+    /// The message comes again, if it is the store that cannot be read now; what is unusable stays so.
     fn later(&self, context: &Arc<Context>, message: Message) {
-        if !self.gone {
+        if self.paused {
             context.dispatcher.later(self.run, STORE_PAUSE, message);
         }
     }
